@@ -1,0 +1,254 @@
+//! The handle that users of a secret hold.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::{
+    Error, ErrorKind, Event, EventKind, Generation, Health, Issued, Party, Result, Status,
+    clock::{Clock, Moment},
+};
+
+/// The cheap handle to the latest value of a secret.
+///
+/// It keeps the secret's keeper alive: a pool that holds one goes on rotating when every other variable is gone.
+pub struct Current<S> {
+    slot: watch::Receiver<Slot<S>>,
+    rejections: mpsc::Sender<Rejection>,
+    shared: Arc<Shared>,
+    reader: u64,
+}
+
+/// What [`Current::reject`] reports to the keeper.
+#[derive(Clone, Copy, Debug)]
+pub struct Rejection {
+    /// The generation that is refused.
+    pub generation: Generation,
+    /// Why.
+    pub cause: ErrorKind,
+}
+
+impl<S> Current<S> {
+    pub(crate) fn new(
+        slot: watch::Receiver<Slot<S>>,
+        rejections: mpsc::Sender<Rejection>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let reader = shared.next_reader();
+        Self { slot, rejections, shared, reader }
+    }
+
+    /// The latest value. Cheap and synchronous: no I/O, no waiting. Hold the `Arc` for as long as the secret is in use.
+    ///
+    /// # Errors
+    /// [`NotYet`](ErrorKind::NotYet) before the first value, and [`Closed`](ErrorKind::Closed) after the keeper's
+    /// shut-down. A value that has ended is still handed out: without a successor it is the best there is.
+    pub fn get(&self) -> Result<Arc<Issued<S>>> {
+        // Cloned inside, so that nobody holds the lock of the channel across a blocking call.
+        self.slot.borrow().value(&self.shared.name)
+    }
+
+    /// Waits for a value newer than the last one this handle waited for, and returns it.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) after the keeper's shut-down.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped: the next call returns at once.
+    pub async fn changed(&mut self) -> Result<Arc<Issued<S>>> {
+        loop {
+            self.slot.changed().await.map_err(|_| closed(&self.shared.name))?;
+            match self.slot.borrow().value(&self.shared.name) {
+                Err(error) if error.kind() == ErrorKind::NotYet => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Tells the keeper that this generation is refused. It verifies and, if need be, issues another, at a bounded
+    /// rate. Reports about superseded generations, and a storm of them, are dropped.
+    pub fn reject(&self, generation: Generation, cause: ErrorKind) {
+        let _ = self.rejections.try_send(Rejection { generation, cause });
+    }
+
+    /// Tells everyone who listens what only a pool knows: [`Adopted`](EventKind::Adopted),
+    /// [`Retiring`](EventKind::Retiring), [`Retired`](EventKind::Retired), or [`Failed`](EventKind::Failed).
+    pub fn report(&self, generation: Generation, kind: EventKind) {
+        self.shared.record_pool_state(&kind);
+        self.shared.emit(generation, kind);
+    }
+
+    /// Tells how many connections of a generation this pool has open, for [`health`](Self::health).
+    pub fn report_connections(&self, generation: Generation, open: usize) {
+        let mut state = self.shared.state();
+        state.connections.retain(|entry| (entry.0, entry.1) != (self.reader, generation));
+        if open > 0 {
+            state.connections.push((self.reader, generation, open));
+        }
+    }
+
+    /// What happens to the secret from now on. A listener that is slow misses events and harms nobody.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// The state at a glance.
+    pub fn health(&self) -> Health {
+        let now = self.shared.clock.now();
+        let value = self.get().ok();
+        let state = self.shared.state();
+        let status = match state.keeper_trouble.as_ref().or(state.pool_trouble.as_ref()) {
+            Some((since, error)) => Status::Degraded { since: since.until(now), error: error.clone() },
+            None => Status::Healthy,
+        };
+        let mut connections: Vec<(Generation, usize)> = Vec::new();
+        for &(_, generation, open) in &state.connections {
+            match connections.iter_mut().find(|entry| entry.0 == generation) {
+                Some(entry) => entry.1 += open,
+                None => connections.push((generation, open)),
+            }
+        }
+        connections.sort_unstable();
+        Health {
+            status,
+            generation: value.as_ref().map(|value| value.generation()),
+            usable_for: match value.map_or(now, |value| value.usable_until()) {
+                Moment::NEVER => None,
+                until => Some(now.until(until)),
+            },
+            connections,
+        }
+    }
+
+    /// The clock on which the secret's deadlines are.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// The name of the secret, as its provider gives it.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+}
+
+impl<S> Clone for Current<S> {
+    fn clone(&self) -> Self {
+        Self::new(self.slot.clone(), self.rejections.clone(), Arc::clone(&self.shared))
+    }
+}
+
+impl<S> Drop for Current<S> {
+    fn drop(&mut self) {
+        self.shared.state().connections.retain(|entry| entry.0 != self.reader);
+    }
+}
+
+impl<S> fmt::Debug for Current<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current").field("secret", &self.shared.name).field("health", &self.health()).finish()
+    }
+}
+
+/// What a [`Current`] finds: the latest value, or why there is none.
+#[derive(Debug)]
+pub(crate) enum Slot<S> {
+    Waiting,
+    Value(Arc<Issued<S>>),
+    Closed,
+}
+
+impl<S> Slot<S> {
+    fn value(&self, name: &str) -> Result<Arc<Issued<S>>> {
+        match self {
+            Self::Value(issued) => Ok(Arc::clone(issued)),
+            Self::Waiting => {
+                let message = format!("{name} has not been issued yet");
+                Err(Error::new(ErrorKind::NotYet, Party::Vault, message))
+            }
+            Self::Closed => Err(closed(name)),
+        }
+    }
+}
+
+fn closed(name: &str) -> Error {
+    Error::new(ErrorKind::Closed, Party::Configuration, format!("the keeper of {name} was shut down"))
+}
+
+/// What every handle to one secret shares beside its value.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) clock: Arc<dyn Clock>,
+    events: broadcast::Sender<Event>,
+    readers: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    keeper_trouble: Option<(Moment, Error)>,
+    pool_trouble: Option<(Moment, Error)>,
+    adopted: Option<Generation>,
+    connections: Vec<(u64, Generation, usize)>,
+}
+
+impl Shared {
+    pub(crate) fn new(name: Arc<str>, clock: Arc<dyn Clock>) -> Self {
+        let events = broadcast::channel(EVENTS_KEPT).0;
+        Self { name, clock, events, readers: AtomicU64::new(0), state: Mutex::default() }
+    }
+
+    pub(crate) fn emit(&self, generation: Generation, kind: EventKind) {
+        if let EventKind::Adopted = kind {
+            self.state().adopted = Some(generation);
+        }
+        // Fails only when nobody listens.
+        let _ = self.events.send(Event { secret: Arc::clone(&self.name), generation, kind });
+    }
+
+    /// Remembers the keeper's trouble, or that it is over. Returns whether that is news.
+    pub(crate) fn keeper_trouble(&self, trouble: Option<Error>) -> bool {
+        let now = self.clock.now();
+        set_trouble(&mut self.state().keeper_trouble, trouble, now)
+    }
+
+    pub(crate) fn adopted(&self) -> Option<Generation> {
+        self.state().adopted
+    }
+
+    fn record_pool_state(&self, kind: &EventKind) {
+        let now = self.clock.now();
+        match kind {
+            EventKind::Failed { error, .. } => {
+                set_trouble(&mut self.state().pool_trouble, Some(error.clone()), now)
+            }
+            EventKind::Adopted => set_trouble(&mut self.state().pool_trouble, None, now),
+            _ => false,
+        };
+    }
+
+    fn next_reader(&self) -> u64 {
+        self.readers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds it can leave it half-written.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn set_trouble(slot: &mut Option<(Moment, Error)>, trouble: Option<Error>, now: Moment) -> bool {
+    let news = slot.is_some() != trouble.is_some();
+    let since = slot.as_ref().map_or(now, |(since, _)| *since);
+    *slot = trouble.map(|error| (since, error));
+    news
+}
+
+/// A listener that falls this far behind misses the oldest.
+const EVENTS_KEPT: usize = 256;

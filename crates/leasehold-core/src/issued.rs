@@ -1,0 +1,173 @@
+//! One issue of a secret: its facts, shared by those who use it and the keeper that keeps it alive.
+
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::{Grant, Lease, Token, clock::Moment};
+
+/// Which issue of a secret this is: 1 for the first one of its keeper. A connection has the generation it was opened with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub(crate) u64);
+
+impl Generation {
+    /// Makes a generation from its number, for tests and for stores outside this process.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number, counted from 1.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The facts of one issue. The deadline moves, and only the keeper moves it; everything else stays.
+pub struct Record<S> {
+    secret: S,
+    generation: Generation,
+    lease: Lease,
+    parent: Option<Arc<Issued<Token>>>,
+    version: Option<String>,
+    until: AtomicU64,
+    superseded: watch::Sender<bool>,
+}
+
+impl<S> Record<S> {
+    pub(crate) fn new(grant: Grant<S>, generation: Generation, until: Moment) -> Self {
+        let Grant { secret, lease, parent, version } = grant;
+        let until = AtomicU64::new(until.as_nanos());
+        Self { secret, generation, lease, parent, version, until, superseded: watch::channel(false).0 }
+    }
+
+    /// The secret itself.
+    pub fn secret(&self) -> &S {
+        &self.secret
+    }
+
+    /// Which issue this is.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The terms it was issued on. They do not change with renewals; [`usable_until`](Self::usable_until) does.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// The token it was issued under.
+    pub fn parent(&self) -> Option<&Arc<Issued<Token>>> {
+        self.parent.as_ref()
+    }
+
+    /// The provider's name for this value of the secret, where it has one.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// When it stops being usable, as known now: the end of its own lease or of the token it was issued under,
+    /// whichever comes first. A server does not cap the first to the second, and ends both.
+    pub fn usable_until(&self) -> Moment {
+        let own = self.own_end();
+        self.parent.as_ref().map_or(own, |parent| own.min(parent.usable_until()))
+    }
+
+    /// When its own lease ends, whatever becomes of its token.
+    pub fn own_end(&self) -> Moment {
+        Moment::from_nanos(self.until.load(Ordering::Acquire))
+    }
+
+    /// Whether it has a successor.
+    pub fn is_superseded(&self) -> bool {
+        *self.superseded.borrow()
+    }
+
+    /// Waits until it has a successor.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn superseded(&self) {
+        // The sender is `self`, so waiting cannot fail.
+        let _ = self.superseded.subscribe().wait_for(|superseded| *superseded).await;
+    }
+
+    pub(crate) fn extend(&self, until: Moment) {
+        self.until.store(until.as_nanos(), Ordering::Release);
+    }
+
+    pub(crate) fn supersede(&self) {
+        self.superseded.send_replace(true);
+    }
+}
+
+impl<S> fmt::Debug for Record<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("generation", &self.generation)
+            .field("lease", &self.lease)
+            .field("version", &self.version)
+            .field("usable_until", &self.usable_until())
+            .field("superseded", &self.is_superseded())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A [`Record`] in use. Whoever uses the secret holds the `Arc` of this: when the last one goes, the keeper is told and
+/// revokes the lease. Dropping does no I/O and is fine from any thread.
+///
+/// The record holds the token's `Arc<Issued<Token>>`, so a token outlives every lease issued under it.
+pub struct Issued<S> {
+    record: Arc<Record<S>>,
+    farewell: mpsc::UnboundedSender<Arc<Record<S>>>,
+    alive: Arc<AtomicUsize>,
+}
+
+impl<S> Issued<S> {
+    pub(crate) fn new(
+        record: Arc<Record<S>>,
+        farewell: mpsc::UnboundedSender<Arc<Record<S>>>,
+        alive: Arc<AtomicUsize>,
+    ) -> Self {
+        alive.fetch_add(1, Ordering::AcqRel);
+        Self { record, farewell, alive }
+    }
+
+    pub(crate) fn record(&self) -> Arc<Record<S>> {
+        Arc::clone(&self.record)
+    }
+}
+
+impl<S> Deref for Issued<S> {
+    type Target = Record<S>;
+
+    fn deref(&self) -> &Record<S> {
+        &self.record
+    }
+}
+
+impl<S> Drop for Issued<S> {
+    fn drop(&mut self) {
+        // Fails only when the keeper has ended, which then has done what could be done.
+        let _ = self.farewell.send(Arc::clone(&self.record));
+        self.alive.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl<S> fmt::Debug for Issued<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Issued").field(&self.record).finish()
+    }
+}

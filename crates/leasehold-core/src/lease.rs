@@ -1,0 +1,100 @@
+//! What a server grants, before a keeper knows it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{Issued, Token};
+
+/// The terms on which the server lends a secret.
+///
+/// ```
+/// # use std::time::Duration;
+/// use leasehold_core::Lease;
+///
+/// let lease = Lease::new("database/creds/pipeline/aBcD", Duration::from_secs(3600), true);
+/// assert_eq!(lease.ttl(), Some(Duration::from_secs(3600)));
+/// assert_eq!(Lease::endless().ttl(), None); // a root token, for one
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    id: String,
+    ttl: Option<Duration>,
+    renewable: bool,
+}
+
+impl Lease {
+    /// A lease of `ttl` from the moment it was asked for. The id is empty for tokens and static roles.
+    pub fn new(id: impl Into<String>, ttl: Duration, renewable: bool) -> Self {
+        Self { id: id.into(), ttl: Some(ttl), renewable }
+    }
+
+    /// The terms of what does not end.
+    pub fn endless() -> Self {
+        Self { id: String::new(), ttl: None, renewable: false }
+    }
+
+    /// The server's name for the lease; empty where the server keeps none.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How long it was granted for; `None` if it does not end.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.ttl
+    }
+
+    /// Whether the server says that it can be renewed.
+    pub fn renewable(&self) -> bool {
+        self.renewable
+    }
+}
+
+/// What a provider hands back. It knows no generation and no clock; the keeper adds both.
+pub struct Grant<S> {
+    /// The secret itself.
+    pub secret: S,
+    /// Its terms, counted from before the request left.
+    pub lease: Lease,
+    /// The token it was issued under, whose end is its end whatever the lease says.
+    pub parent: Option<Arc<Issued<Token>>>,
+    /// Equal versions are the same secret again (a static role, a token re-read from its file): such a grant extends
+    /// the current generation and makes no new one. `None` is always new.
+    pub version: Option<String>,
+}
+
+impl<S> Grant<S> {
+    /// A grant that is always new and hangs from no token.
+    pub fn new(secret: S, lease: Lease) -> Self {
+        Self { secret, lease, parent: None, version: None }
+    }
+
+    /// Says which token the secret was issued under.
+    #[must_use]
+    pub fn under(mut self, parent: Arc<Issued<Token>>) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
+    /// Says which version of the secret this is.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+}
+
+impl<S> fmt::Debug for Grant<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("lease", &self.lease)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a renewal granted, counted from before the request left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// How long from now. Less than was asked means that max TTL is near; zero means "not extended", which is how a
+    /// 200 with an empty body reads (Vault #1979).
+    pub ttl: Duration,
+}

@@ -1,0 +1,266 @@
+//! What a provider asks of Vault.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+
+use crate::{Error, ErrorKind, Lease, Party, Renewed, Result, Token, TokenKind};
+
+/// Requests to Vault or OpenBao: one attempt each, the token an argument, so that one client is shared freely.
+///
+/// `leasehold-vault` implements it; the three required methods are enough for another client.
+///
+/// # Errors
+/// All methods fail with the kinds of [`ErrorKind`]. A 403 costs the implementation one `lookup-self`, to tell
+/// [`DeadToken`](ErrorKind::DeadToken) from [`Denied`](ErrorKind::Denied), which the server does not.
+///
+/// # Cancel safety
+/// Dropping a future abandons the answer; the server may have carried the request out.
+#[async_trait]
+pub trait Vault: Send + Sync {
+    /// Writes to a login path, such as `auth/kubernetes/login`, without a token.
+    async fn login(&self, path: &str, body: Body) -> Result<Answer>;
+
+    /// Reads a path, such as `database/creds/pipeline`.
+    async fn read(&self, token: &Token, path: &str) -> Result<Answer>;
+
+    /// Writes to a path.
+    async fn write(&self, token: &Token, path: &str, body: Body) -> Result<Answer>;
+
+    /// Extends a lease; `increment` counts from now.
+    async fn renew_lease(&self, token: &Token, lease_id: &str, increment: Duration) -> Result<Renewed> {
+        let body = Body::new().text("lease_id", lease_id).number("increment", increment.as_secs());
+        let answer = self.write(token, "sys/leases/renew", body).await?;
+        Ok(Renewed { ttl: answer.lease().ttl().unwrap_or(Duration::ZERO) })
+    }
+
+    /// Revokes a lease. The server queues it: "revoked" does not yet mean that the user is gone.
+    async fn revoke_lease(&self, token: &Token, lease_id: &str) -> Result<()> {
+        self.write(token, "sys/leases/revoke", Body::new().text("lease_id", lease_id)).await.map(drop)
+    }
+
+    /// Extends a token; `increment` counts from now.
+    async fn renew_token(&self, token: &Token, increment: Duration) -> Result<Renewed> {
+        let body = Body::new().number("increment", increment.as_secs());
+        let answer = self.write(token, "auth/token/renew-self", body).await?;
+        Ok(Renewed { ttl: answer.auth().and_then(|auth| auth.lease().ttl()).unwrap_or(Duration::ZERO) })
+    }
+
+    /// Revokes a token, and with it every lease issued under it.
+    async fn revoke_token(&self, token: &Token) -> Result<()> {
+        self.write(token, "auth/token/revoke-self", Body::new()).await.map(drop)
+    }
+
+    /// Asks what the server knows of a token.
+    async fn lookup_token(&self, token: &Token) -> Result<Answer> {
+        self.read(token, "auth/token/lookup-self").await
+    }
+}
+
+/// The body of a write. Its `Debug` tells field names only.
+///
+/// ```
+/// use leasehold_core::{Body, SecretString};
+///
+/// let body = Body::new().text("role", "pipeline").secret("jwt", &SecretString::from("eyJhb".to_owned()));
+/// assert_eq!(format!("{body:?}"), r#"Body(["jwt", "role"])"#);
+/// ```
+#[derive(Clone, Default)]
+pub struct Body(Map<String, Value>);
+
+impl Body {
+    /// An empty body.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a text.
+    #[must_use]
+    pub fn text(mut self, field: &str, value: &str) -> Self {
+        self.0.insert(field.to_owned(), value.into());
+        self
+    }
+
+    /// Adds a number.
+    #[must_use]
+    pub fn number(mut self, field: &str, value: u64) -> Self {
+        self.0.insert(field.to_owned(), value.into());
+        self
+    }
+
+    /// Adds a secret text.
+    #[must_use]
+    pub fn secret(self, field: &str, value: &SecretString) -> Self {
+        self.text(field, value.expose_secret())
+    }
+
+    /// The fields, for whoever puts them on the wire.
+    pub fn into_fields(self) -> Map<String, Value> {
+        self.0
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Body").field(&self.0.keys().collect::<Vec<_>>()).finish()
+    }
+}
+
+/// The envelope of an answer. Its `Debug` tells field names only.
+#[derive(Clone)]
+pub struct Answer {
+    lease: Lease,
+    data: Map<String, Value>,
+    auth: Option<Auth>,
+    warnings: Vec<String>,
+}
+
+impl Answer {
+    /// Joins the parts of an envelope.
+    pub fn new(lease: Lease, data: Map<String, Value>, auth: Option<Auth>, warnings: Vec<String>) -> Self {
+        Self { lease, data, auth, warnings }
+    }
+
+    /// What a 204, or a 200 with an empty body, says.
+    pub fn empty() -> Self {
+        Self::new(Lease::endless(), Map::new(), None, Vec::new())
+    }
+
+    /// The terms; endless where the answer has none.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// The token, in an answer to a login or to a renewal of a token.
+    pub fn auth(&self) -> Option<&Auth> {
+        self.auth.as_ref()
+    }
+
+    /// What the server warns of: truncation, deprecation.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// A text of the data.
+    ///
+    /// # Errors
+    /// [`Unexpected`](ErrorKind::Unexpected) if the field is missing or no text; the error names the field, never its value.
+    pub fn text(&self, field: &str) -> Result<&str> {
+        match self.data.get(field) {
+            Some(Value::String(text)) => Ok(text),
+            Some(_) => Err(unexpected(format!("the answer's field `{field}` is no text"))),
+            None => Err(unexpected(format!("the answer has no field `{field}`"))),
+        }
+    }
+
+    /// A secret text of the data.
+    ///
+    /// # Errors
+    /// As [`text`](Self::text).
+    pub fn secret(&self, field: &str) -> Result<SecretString> {
+        self.text(field).map(|text| text.to_owned().into())
+    }
+
+    /// A number of seconds in the data.
+    ///
+    /// # Errors
+    /// As [`text`](Self::text).
+    pub fn seconds(&self, field: &str) -> Result<Duration> {
+        let seconds = self.data.get(field).and_then(Value::as_u64);
+        seconds
+            .map(Duration::from_secs)
+            .ok_or_else(|| unexpected(format!("the answer's field `{field}` is no number of seconds")))
+    }
+
+    /// A yes or no in the data; no if it is missing.
+    pub fn flag(&self, field: &str) -> bool {
+        self.data.get(field).and_then(Value::as_bool).unwrap_or(false)
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("lease", &self.lease)
+            .field("data", &self.data.keys().collect::<Vec<_>>())
+            .field("auth", &self.auth)
+            .field("warnings", &self.warnings)
+            .finish()
+    }
+}
+
+/// A token that the server has just issued or renewed, with its terms.
+#[derive(Clone)]
+pub struct Auth {
+    value: SecretString,
+    accessor: String,
+    kind: TokenKind,
+    lease: Lease,
+}
+
+impl Auth {
+    /// Joins a token and its terms.
+    pub fn new(value: SecretString, accessor: String, kind: TokenKind, lease: Lease) -> Self {
+        Self { value, accessor, kind, lease }
+    }
+
+    /// The terms.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// The token, as one that we logged in for.
+    pub fn token(&self) -> Token {
+        Token::new(self.value.clone()).with_accessor(&self.accessor).with_kind(self.kind).owned(true)
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth")
+            .field("accessor", &self.accessor)
+            .field("kind", &self.kind)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}
+
+fn unexpected(message: String) -> Error {
+    Error::new(ErrorKind::Unexpected, Party::Vault, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> Answer {
+        let Value::Object(data) = serde_json::json!({"username": "name", "password": "hunter2", "ttl": 3})
+        else {
+            unreachable!()
+        };
+        let auth =
+            Auth::new("hvs.top".to_owned().into(), "acc".to_owned(), TokenKind::Service, Lease::endless());
+        Answer::new(Lease::endless(), data, Some(auth), Vec::new())
+    }
+
+    #[test]
+    fn debug_tells_no_value() {
+        let text = format!("{:?}", answer());
+        assert!(text.contains("password") && text.contains("acc"), "{text}");
+        assert!(!text.contains("hunter2") && !text.contains("hvs.top"), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_field_is_named_and_its_value_is_not() {
+        let error = answer().seconds("password").unwrap_err();
+        assert!(
+            error.to_string().contains("`password`") && !error.to_string().contains("hunter2"),
+            "{error}"
+        );
+        assert!(answer().text("missing").unwrap_err().to_string().contains("`missing`"));
+        assert!(answer().text("ttl").is_err());
+        assert_eq!(answer().seconds("ttl").unwrap(), Duration::from_secs(3));
+    }
+}
