@@ -36,10 +36,11 @@ pub struct Rejection {
 
 impl<S> Current<S> {
     pub(crate) fn new(
-        slot: watch::Receiver<Slot<S>>,
+        mut slot: watch::Receiver<Slot<S>>,
         rejections: mpsc::Sender<Rejection>,
         shared: Arc<Shared>,
     ) -> Self {
+        slot.mark_unchanged();
         let reader = shared.next_reader();
         Self { slot, rejections, shared, reader }
     }
@@ -54,7 +55,7 @@ impl<S> Current<S> {
         self.slot.borrow().value(&self.shared.name)
     }
 
-    /// Waits for a value newer than the last one this handle waited for, and returns it.
+    /// Waits for a value newer than the one that was there when this handle was made or last waited, and returns it.
     ///
     /// # Errors
     /// [`Closed`](ErrorKind::Closed) after the keeper's shut-down.

@@ -5,7 +5,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -132,17 +132,11 @@ impl<S> fmt::Debug for Record<S> {
 pub struct Issued<S> {
     record: Arc<Record<S>>,
     farewell: mpsc::UnboundedSender<Arc<Record<S>>>,
-    alive: Arc<AtomicUsize>,
 }
 
 impl<S> Issued<S> {
-    pub(crate) fn new(
-        record: Arc<Record<S>>,
-        farewell: mpsc::UnboundedSender<Arc<Record<S>>>,
-        alive: Arc<AtomicUsize>,
-    ) -> Self {
-        alive.fetch_add(1, Ordering::AcqRel);
-        Self { record, farewell, alive }
+    pub(crate) fn new(record: Arc<Record<S>>, farewell: mpsc::UnboundedSender<Arc<Record<S>>>) -> Self {
+        Self { record, farewell }
     }
 
     pub(crate) fn record(&self) -> Arc<Record<S>> {
@@ -162,7 +156,6 @@ impl<S> Drop for Issued<S> {
     fn drop(&mut self) {
         // Fails only when the keeper has ended, which then has done what could be done.
         let _ = self.farewell.send(Arc::clone(&self.record));
-        self.alive.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -98,3 +98,12 @@ pub struct Renewed {
     /// 200 with an empty body reads (Vault #1979).
     pub ttl: Duration,
 }
+
+/// What became of a secret that was to be revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// The server accepted to revoke it, or it was gone already.
+    Done,
+    /// It is left to end by itself: it was given to us, or it is of a kind that cannot be revoked.
+    NotOurs,
+}

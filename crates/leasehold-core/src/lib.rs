@@ -22,7 +22,7 @@ pub use error::{Error, ErrorKind, Party};
 pub use event::{Event, EventKind};
 pub use health::{Health, Status};
 pub use issued::{Generation, Issued, Record};
-pub use lease::{Grant, Lease, Renewed};
+pub use lease::{Grant, Lease, Renewed, Revoked};
 pub use provider::Provider;
 pub use rotate::{Retired, Rotate};
 pub use token::{Token, TokenKind};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{Grant, Record, Renewed, Result};
+use crate::{Grant, Record, Renewed, Result, Revoked};
 
 /// A way to obtain one secret, extend it and end it.
 ///
@@ -12,7 +12,7 @@ use crate::{Grant, Record, Renewed, Result};
 /// one call at a time. A login is a provider of tokens; a database role is a provider of credentials.
 ///
 /// ```
-/// use leasehold_core::{Grant, Lease, Provider, Record, Renewed, Result, Token, async_trait};
+/// use leasehold_core::{Grant, Lease, Provider, Record, Renewed, Result, Revoked, Token, async_trait};
 ///
 /// struct Root;
 ///
@@ -23,7 +23,7 @@ use crate::{Grant, Record, Renewed, Result};
 ///         Ok(Grant::new(Token::new("root".to_owned()), Lease::endless()))
 ///     }
 ///     async fn renew(&self, _: &Record<Token>) -> Result<Renewed> { unreachable!("it does not end") }
-///     async fn revoke(&self, _: &Record<Token>) -> Result<()> { Ok(()) }
+///     async fn revoke(&self, _: &Record<Token>) -> Result<Revoked> { Ok(Revoked::NotOurs) }
 ///     fn name(&self) -> String { "root".to_owned() }
 /// }
 /// ```
@@ -52,14 +52,14 @@ pub trait Provider: Send + Sync {
     /// Cancel-safe: the server may or may not have extended the lease.
     async fn renew(&self, of: &Record<Self::Secret>) -> Result<Renewed>;
 
-    /// Ends a secret that nothing uses any more. What is already gone is no error, nor what cannot be revoked.
+    /// Ends a secret that nothing uses any more. What is already gone is no error, nor what is not ours to revoke.
     ///
     /// # Errors
     /// [`Denied`](crate::ErrorKind::Denied) is remembered and not tried again: the secret then ends with its token.
     ///
     /// # Cancel safety
     /// Cancel-safe: the server may or may not have revoked it.
-    async fn revoke(&self, of: &Record<Self::Secret>) -> Result<()>;
+    async fn revoke(&self, of: &Record<Self::Secret>) -> Result<Revoked>;
 
     /// What it provides, for logs, events and metrics: a path such as `database/creds/pipeline`, never a secret.
     fn name(&self) -> String;
@@ -79,7 +79,7 @@ macro_rules! delegate {
                 (**self).renew(of).await
             }
 
-            async fn revoke(&self, of: &Record<Self::Secret>) -> Result<()> {
+            async fn revoke(&self, of: &Record<Self::Secret>) -> Result<Revoked> {
                 (**self).revoke(of).await
             }
 

@@ -1,13 +1,6 @@
 //! The writer half of [`Current`]: what a keeper needs, and nobody else.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
@@ -51,7 +44,7 @@ pub fn channel<S>(name: &str, clock: Arc<dyn Clock>) -> Channel<S> {
     let (reject, rejections) = mpsc::channel(REJECTIONS_KEPT);
     let shared = Arc::new(Shared::new(name.into(), clock));
     let current = Current::new(reader, reject, Arc::clone(&shared));
-    let publisher = Publisher { slot, farewell, shared, alive: Arc::default(), issued: 0 };
+    let publisher = Publisher { slot, farewell, shared, issued: 0 };
     Channel { publisher, farewells, rejections, current }
 }
 
@@ -61,7 +54,6 @@ pub struct Publisher<S> {
     slot: watch::Sender<Slot<S>>,
     farewell: mpsc::UnboundedSender<Arc<Record<S>>>,
     shared: Arc<Shared>,
-    alive: Arc<AtomicUsize>,
     issued: u64,
 }
 
@@ -88,7 +80,7 @@ impl<S> Publisher<S> {
         }
         self.issued += 1;
         let record = Arc::new(Record::new(grant, Generation(self.issued), until));
-        let issued = Issued::new(Arc::clone(&record), self.farewell.clone(), Arc::clone(&self.alive));
+        let issued = Issued::new(Arc::clone(&record), self.farewell.clone());
         self.slot.send_replace(Slot::Value(Arc::new(issued)));
         let usable_for = match record.usable_until() {
             Moment::NEVER => None,
@@ -128,9 +120,9 @@ impl<S> Publisher<S> {
         self.slot.closed().await;
     }
 
-    /// How many issues are still in someone's hands, the one in the slot included.
-    pub fn alive(&self) -> usize {
-        self.alive.load(Ordering::Acquire)
+    /// The name of the secret.
+    pub fn name(&self) -> &str {
+        &self.shared.name
     }
 
     /// The generation that a pool adopted last.

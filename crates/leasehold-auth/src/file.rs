@@ -1,0 +1,85 @@
+//! Secrets in small files.
+
+use std::{io, path::Path, time::Duration};
+
+use leasehold_core::{Error, ErrorKind, Party, Result, SecretString};
+use tokio::{fs, time::timeout};
+
+/// Reads a file that holds one secret, without the white space around it. The error names the file, never its content.
+pub(crate) async fn read_secret(path: &Path, what: &str) -> Result<SecretString> {
+    let error = |kind, problem: &str| {
+        Error::new(kind, Party::File, format!("{what} at {} {problem}", path.display()))
+    };
+    // A file on a network volume that hangs must not stop the keeper.
+    let read = timeout(LONGEST_READ, fs::read_to_string(path)).await;
+    let text = match read {
+        Err(_) => return Err(error(ErrorKind::Unreachable, "could not be read within 5 s")),
+        Ok(Err(problem)) => return Err(error(ErrorKind::Configuration, describe(&problem))),
+        Ok(Ok(text)) => text,
+    };
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(error(ErrorKind::Configuration, "is empty"));
+    }
+    if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err(error(
+            ErrorKind::Configuration,
+            "holds more than one word, or characters that no token has",
+        ));
+    }
+    Ok(text.to_owned().into())
+}
+
+fn describe(problem: &io::Error) -> &'static str {
+    match problem.kind() {
+        io::ErrorKind::NotFound => "does not exist",
+        io::ErrorKind::PermissionDenied => "may not be read by this process",
+        io::ErrorKind::IsADirectory => "is a directory",
+        io::ErrorKind::InvalidData => "is not text",
+        _ => "cannot be read",
+    }
+}
+
+const LONGEST_READ: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use leasehold_core::ExposeSecret;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_around_the_secret_is_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "\n  hvs.abc\r\n").unwrap();
+        assert_eq!(read_secret(&path, "the token").await.unwrap().expose_secret(), "hvs.abc");
+    }
+
+    #[tokio::test]
+    async fn every_other_content_is_a_clear_error_without_the_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let cases: [(Option<&[u8]>, &str); 5] = [
+            (None, "does not exist"),
+            (Some(b""), "is empty"),
+            (Some(b" \n\n"), "is empty"),
+            (Some(b"two words"), "more than one word"),
+            (Some(b"\xff\xfe"), "is not text"),
+        ];
+        for (content, problem) in cases {
+            if let Some(content) = content {
+                std::fs::write(&path, content).unwrap();
+            }
+            let error = read_secret(&path, "the token").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert_eq!(error.party(), Party::File);
+            let text = error.to_string();
+            assert!(
+                text.contains(problem) && text.contains("token") && !text.contains("two words"),
+                "{text}"
+            );
+        }
+        assert!(read_secret(folder.path(), "it").await.unwrap_err().to_string().contains("is a directory"));
+    }
+}

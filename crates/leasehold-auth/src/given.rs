@@ -1,0 +1,61 @@
+//! A token that was given.
+
+use std::{fmt, sync::Arc};
+
+use leasehold_core::{
+    Grant, Provider, Record, Renewed, Result, Revoked, SecretString, Token, Vault, async_trait,
+};
+
+use crate::lookup;
+
+/// A token you have. It is looked up once, renewed while it can be, and never revoked. It has no successor: when it
+/// nears its max TTL, the keeper says so, and everything issued under it ends with it.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use leasehold_core::Vault;
+/// use leasehold_auth::GivenToken;
+///
+/// # fn example(vault: Arc<dyn Vault>, token: String) {
+/// let login = GivenToken::new(vault, token);
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct GivenToken {
+    vault: Arc<dyn Vault>,
+    value: SecretString,
+}
+
+impl GivenToken {
+    /// Uses `token`, without the white space around it that files and shells add.
+    pub fn new(vault: Arc<dyn Vault>, token: impl Into<String>) -> Self {
+        Self { vault, value: token.into().trim().to_owned().into() }
+    }
+}
+
+#[async_trait]
+impl Provider for GivenToken {
+    type Secret = Token;
+
+    async fn issue(&self) -> Result<Grant<Token>> {
+        lookup::grant(&*self.vault, self.value.clone()).await
+    }
+
+    async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {
+        lookup::renew(&*self.vault, of).await
+    }
+
+    async fn revoke(&self, of: &Record<Token>) -> Result<Revoked> {
+        lookup::revoke(&*self.vault, of).await
+    }
+
+    fn name(&self) -> String {
+        "given token".to_owned()
+    }
+}
+
+impl fmt::Debug for GivenToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GivenToken").finish_non_exhaustive()
+    }
+}

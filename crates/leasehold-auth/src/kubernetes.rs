@@ -1,0 +1,102 @@
+//! Login with the pod's service account.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use leasehold_core::{
+    Body, Error, ErrorKind, Grant, Party, Provider, Record, Renewed, Result, Revoked, Token, Vault,
+    async_trait,
+};
+
+use crate::{file::read_secret, lookup};
+
+/// Logs in at `auth/<mount>/login` with the service account's JWT.
+///
+/// The file is read and trimmed at each login: the kubelet replaces it long before the JWT expires, and a JWT read at
+/// start would be refused an hour later.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use leasehold_core::Vault;
+/// use leasehold_auth::Kubernetes;
+///
+/// # fn example(vault: Arc<dyn Vault>) {
+/// let login = Kubernetes::new(vault, "pipeline").mount("kubernetes-eu");
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Kubernetes {
+    vault: Arc<dyn Vault>,
+    role: String,
+    mount: String,
+    jwt_path: PathBuf,
+}
+
+impl Kubernetes {
+    /// Where a pod finds the JWT of its service account.
+    pub const JWT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+    /// The role `role` of the auth method mounted at `kubernetes`, with the JWT at [`JWT_PATH`](Self::JWT_PATH).
+    pub fn new(vault: Arc<dyn Vault>, role: impl Into<String>) -> Self {
+        Self { vault, role: role.into(), mount: "kubernetes".to_owned(), jwt_path: Self::JWT_PATH.into() }
+    }
+
+    /// Sets where the auth method is mounted, without `auth/`.
+    #[must_use]
+    pub fn mount(mut self, mount: &str) -> Self {
+        mount.trim_matches('/').trim_start_matches("auth/").clone_into(&mut self.mount);
+        self
+    }
+
+    /// Sets which file holds the JWT: a projected volume with an audience of its own, for one.
+    #[must_use]
+    pub fn jwt_path(mut self, path: impl AsRef<Path>) -> Self {
+        self.jwt_path = path.as_ref().to_owned();
+        self
+    }
+
+    fn path(&self) -> String {
+        format!("auth/{}/login", self.mount)
+    }
+}
+
+#[async_trait]
+impl Provider for Kubernetes {
+    type Secret = Token;
+
+    async fn issue(&self) -> Result<Grant<Token>> {
+        let jwt = read_secret(&self.jwt_path, "the service account's JWT").await?;
+        let body = Body::new().text("role", &self.role).secret("jwt", &jwt);
+        let answer = self.vault.login(&self.path(), body).await?;
+        let Some(auth) = answer.auth() else {
+            let message = format!("{} answered without a token", self.path());
+            return Err(Error::new(ErrorKind::Unexpected, Party::Vault, message));
+        };
+        Ok(Grant::new(auth.token(), auth.lease().clone()))
+    }
+
+    async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {
+        lookup::renew(&*self.vault, of).await
+    }
+
+    async fn revoke(&self, of: &Record<Token>) -> Result<Revoked> {
+        lookup::revoke(&*self.vault, of).await
+    }
+
+    fn name(&self) -> String {
+        self.path()
+    }
+}
+
+impl fmt::Debug for Kubernetes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kubernetes")
+            .field("path", &self.path())
+            .field("role", &self.role)
+            .field("jwt_path", &self.jwt_path)
+            .finish_non_exhaustive()
+    }
+}

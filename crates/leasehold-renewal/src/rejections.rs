@@ -1,0 +1,73 @@
+//! How fast a refused secret is replaced: a pool that nothing can satisfy must not make Vault issue without end.
+
+use std::time::Duration;
+
+use leasehold_core::{ErrorKind, Generation, clock::Moment};
+
+/// What happened to rejections since the last generation that a pool could use.
+#[derive(Debug, Default)]
+pub(crate) struct Rejections {
+    verified: Option<Generation>,
+    replaced: u32,
+    not_before: Option<Moment>,
+}
+
+impl Rejections {
+    /// Whether to ask the server first. A token that is dead has been asked about already.
+    pub(crate) fn should_verify(&mut self, generation: Generation, cause: ErrorKind) -> bool {
+        let first = self.verified != Some(generation);
+        self.verified = Some(generation);
+        first && cause != ErrorKind::DeadToken
+    }
+
+    /// When the next replacement may happen, and notes that it does: at once, then at intervals that double from half
+    /// a second to a third of the TTL.
+    pub(crate) fn next_replacement(&mut self, now: Moment, ttl: Duration) -> Moment {
+        let at = self.replace_at(now);
+        let longest = (ttl / 3).max(FIRST);
+        self.not_before = Some(at + FIRST.saturating_mul(1 << self.replaced.min(16)).min(longest));
+        self.replaced = self.replaced.saturating_add(1);
+        at
+    }
+
+    /// When a replacement may happen.
+    pub(crate) fn replace_at(&self, now: Moment) -> Moment {
+        self.not_before.map_or(now, |not_before| not_before.max(now))
+    }
+
+    /// A generation was adopted, so the next rejection is a new matter.
+    pub(crate) fn reset(&mut self) {
+        (self.replaced, self.not_before) = (0, None);
+    }
+}
+
+const FIRST: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replacements_slow_down_to_a_third_of_the_ttl_until_one_is_adopted() {
+        let (mut rejections, ttl) = (Rejections::default(), Duration::from_secs(12));
+        let mut now = Moment::from_nanos(0);
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            let at = rejections.next_replacement(now, ttl);
+            waits.push(now.until(at).as_millis());
+            now = at;
+        }
+        assert_eq!(waits, [0, 500, 1000, 2000, 4000, 4000]);
+        rejections.reset();
+        assert_eq!(rejections.next_replacement(now, ttl), now);
+    }
+
+    #[test]
+    fn each_generation_is_verified_once() {
+        let mut rejections = Rejections::default();
+        let generation = Generation::new(1);
+        assert!(rejections.should_verify(generation, ErrorKind::CredentialsRefused));
+        assert!(!rejections.should_verify(generation, ErrorKind::CredentialsRefused));
+        assert!(!rejections.should_verify(Generation::new(2), ErrorKind::DeadToken));
+    }
+}

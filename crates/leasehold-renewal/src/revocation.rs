@@ -1,0 +1,153 @@
+//! Ending what nothing uses any more.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use leasehold_core::{
+    Error, ErrorKind, EventKind, Provider, Record, Result, Revoked,
+    clock::{Clock, Moment},
+    publish::Publisher,
+};
+use tracing::{debug, info, warn};
+
+/// The issues that somebody still uses. It holds records, which are no users.
+#[derive(Debug)]
+pub(crate) struct Used<S>(Vec<Arc<Record<S>>>);
+
+impl<S> Default for Used<S> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<S> Used<S> {
+    pub(crate) fn add(&mut self, record: &Arc<Record<S>>) {
+        self.0.push(Arc::clone(record));
+    }
+
+    pub(crate) fn remove(&mut self, record: &Record<S>) {
+        self.0.retain(|used| used.generation() != record.generation());
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<Arc<Record<S>>> {
+        std::mem::take(&mut self.0)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The issues that nobody uses any more and that still are to be revoked.
+#[derive(Debug)]
+pub(crate) struct Revocations<S> {
+    queue: VecDeque<Pending<S>>,
+    /// The policy does not allow it: remembered, so that each lease does not cost two requests.
+    forbidden: bool,
+    last_error: Option<Error>,
+}
+
+#[derive(Debug)]
+struct Pending<S> {
+    record: Arc<Record<S>>,
+    at: Moment,
+    failures: u32,
+}
+
+impl<S> Default for Revocations<S> {
+    fn default() -> Self {
+        Self { queue: VecDeque::new(), forbidden: false, last_error: None }
+    }
+}
+
+impl<S: Send + Sync + 'static> Revocations<S> {
+    pub(crate) fn push(&mut self, record: Arc<Record<S>>, at: Moment) {
+        if self.queue.iter().all(|pending| pending.record.generation() != record.generation()) {
+            self.queue.push_back(Pending { record, at, failures: 0 });
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(crate) fn next_at(&self) -> Moment {
+        self.queue.iter().map(|pending| pending.at).min().unwrap_or(Moment::NEVER)
+    }
+
+    /// Makes one attempt for the issue that is due first. It stays in the queue until that has been answered.
+    pub(crate) async fn revoke_one<P: Provider<Secret = S>>(
+        &mut self,
+        provider: &P,
+        publisher: &Publisher<S>,
+        clock: &dyn Clock,
+    ) {
+        let due = self.queue.iter().enumerate().min_by_key(|(_, pending)| pending.at).map(|(index, _)| index);
+        let Some(index) = due else { return };
+        let record = Arc::clone(&self.queue[index].record);
+        let generation = record.generation();
+        let outcome = if record.usable_until() <= clock.now() {
+            debug!(%generation, "ended by itself");
+            None
+        } else if self.forbidden {
+            Some(EventKind::Revoked { alone: false })
+        } else {
+            match provider.revoke(&record).await {
+                Ok(Revoked::Done) => Some(EventKind::Revoked { alone: true }),
+                Ok(Revoked::NotOurs) => None,
+                Err(error) => match error.kind() {
+                    // With a dead token every lease issued under it is gone.
+                    ErrorKind::LeaseGone | ErrorKind::DeadToken => Some(EventKind::Revoked { alone: false }),
+                    ErrorKind::Denied => {
+                        self.forbidden = true;
+                        warn!(%error, "superseded leases stay until their max TTL or their token's end: the policy lacks `update` on sys/leases/revoke");
+                        Some(EventKind::Revoked { alone: false })
+                    }
+                    _ => return self.retry(index, error, clock),
+                },
+            }
+        };
+        self.queue.remove(index);
+        if let Some(kind) = outcome {
+            info!(%generation, ?kind, "nothing uses it any more");
+            publisher.emit(generation, kind);
+        }
+    }
+
+    fn retry(&mut self, index: usize, error: Error, clock: &dyn Clock) {
+        if let Some(pending) = self.queue.get_mut(index) {
+            let wait = LONGEST_WAIT.min(FIRST_WAIT.saturating_mul(1 << pending.failures.min(6)));
+            let wait = wait.mul_f64(1.0 - 0.5 * fastrand::f64());
+            debug!(generation = %pending.record.generation(), %error, ?wait, "not revoked yet");
+            pending.failures = pending.failures.saturating_add(1);
+            pending.at = clock.now() + wait;
+        }
+        self.last_error = Some(error);
+    }
+
+    /// What a shut-down has to say about what is left.
+    pub(crate) fn outcome(&self, name: &str) -> Result<()> {
+        match (&self.last_error, self.queue.len()) {
+            (_, 0) => Ok(()),
+            (Some(error), left) => {
+                let message = format!(
+                    "{left} of {name} not revoked, left to end at its TTL or with its token: {}",
+                    error.message()
+                );
+                Err(Error::new(error.kind(), error.party(), message))
+            }
+            (None, left) => {
+                let message = format!(
+                    "{left} of {name} not revoked within the bound, left to end at its TTL or with its token"
+                );
+                Err(Error::new(ErrorKind::Unreachable, leasehold_core::Party::Vault, message))
+            }
+        }
+    }
+}
+
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);

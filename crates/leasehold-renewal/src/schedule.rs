@@ -1,0 +1,208 @@
+//! When to do what: a pure function of the present, of what is known, and of a jitter drawn by the caller.
+//!
+//! It has no clock, does no I/O and draws no random number. A delay is never zero.
+
+use std::time::Duration;
+
+use leasehold_core::{ErrorKind, clock::Moment};
+
+/// What the keeper does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Ask the server for more time.
+    Renew,
+    /// Issue a successor.
+    Replace,
+    /// Only think again: a request could gain nothing, but what is known may have changed.
+    Look,
+}
+
+/// A step and when to take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// How long from now; never zero.
+    pub delay: Duration,
+    /// What to do then.
+    pub step: Step,
+}
+
+/// What is known of the current secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    /// When the last request that was granted left.
+    pub granted_at: Moment,
+    /// What it granted; `None` if the secret does not end.
+    pub granted: Option<Duration>,
+    /// The end of its own lease.
+    pub own_end: Moment,
+    /// The end of the token it was issued under.
+    pub parent_end: Option<Moment>,
+    /// Whether a renewal can help.
+    pub renewable: bool,
+    /// Whether the last grant was cut to the end of the token (batch tokens do that): not *its* maximum.
+    pub capped: bool,
+    /// Whether to ask the server at once if it still lives, by renewing it: somebody says that it is refused.
+    pub verify: bool,
+    /// Why it must be replaced, if it must, and not before when.
+    pub replace: Option<(Reason, Moment)>,
+    /// When the last request of any kind left.
+    pub last_request: Moment,
+    /// The failures since the last success.
+    pub failure: Option<Failure>,
+    /// How often in a row the provider answered with the same secret again.
+    pub unchanged: u32,
+}
+
+/// Why a secret must be replaced while it still works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A renewal granted less than was asked: max TTL is near.
+    Truncated,
+    /// The token above it has a successor.
+    TokenSuperseded,
+    /// Whoever uses it says that it is refused.
+    Rejected,
+    /// The server says that it has ended, or cannot be renewed.
+    Ended,
+}
+
+/// Failed requests since the last success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// How many, at least one.
+    pub count: u32,
+    /// When the last one failed.
+    pub at: Moment,
+    /// Why.
+    pub kind: ErrorKind,
+    /// How long the server asked us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// Decides the next step. `drain_budget` is how long the users of an old secret may need to let go of it; `jitter`,
+/// in 0..1, only ever makes an attempt earlier.
+pub fn next(now: Moment, known: &Known, drain_budget: Duration, jitter: f64) -> Option<Plan> {
+    let jitter = jitter.clamp(0.0, 1.0);
+    let (at, step) = match known.failure {
+        Some(failure) => after_failure(now, known, drain_budget, failure, jitter),
+        None => undisturbed(now, known, drain_budget, jitter)?,
+    };
+    // Whatever a server answers, requests keep their distance: a lease of no time at all would be a hot loop.
+    let at = if step == Step::Look { at } else { at.max(known.last_request + SPACING) };
+    Some(Plan { delay: now.until(at).max(FLOOR), step })
+}
+
+/// How much of the budget a lease of this length can give: what a truncated grant is sure to leave.
+pub fn drain_budget(configured: Duration, ttl: Duration) -> Duration {
+    configured.min(ttl.mul_f64(1.0 - RENEW_AT))
+}
+
+fn undisturbed(now: Moment, known: &Known, budget: Duration, jitter: f64) -> Option<(Moment, Step)> {
+    if let Some((_, not_before)) = known.replace {
+        return Some((now.max(not_before), Step::Replace));
+    }
+    if known.verify && known.renewable {
+        return Some((now, Step::Renew));
+    }
+    let end = known.usable_until();
+    if end == Moment::NEVER {
+        return None;
+    }
+    if known.token_is_the_limit() && (known.capped || !known.renewable) {
+        // Nothing renewed or issued under this token outlives it. Its own keeper acts, and its successor wakes us; this
+        // look is for a token that was renewed.
+        let rest = now.until(end);
+        let nap = if rest.is_zero() { SLOWEST } else { rest.div_f64(2.0).max(FIRST_BACKOFF) };
+        return Some((now + nap, Step::Look));
+    }
+    let ttl = known.granted.unwrap_or_else(|| known.granted_at.until(end));
+    let early = ttl.mul_f64(JITTER * jitter);
+    if known.renewable {
+        return Some(((known.granted_at + ttl.mul_f64(RENEW_AT)).earlier(early), Step::Renew));
+    }
+    let planned = end.earlier(drain_budget(budget, ttl).mul_f64(MARGIN)).earlier(early.min(budget));
+    let at = match known.unchanged {
+        0 => planned,
+        count => planned.max(known.last_request + backoff(count, SLOWEST, jitter)),
+    };
+    Some((at, Step::Replace))
+}
+
+fn after_failure(
+    now: Moment,
+    known: &Known,
+    budget: Duration,
+    failure: Failure,
+    jitter: f64,
+) -> (Moment, Step) {
+    let end = known.usable_until();
+    let ttl = known.granted.unwrap_or(SLOWEST);
+    let drained_from = end.earlier(drain_budget(budget, ttl));
+    let cap = if needs_an_operator(failure.kind) {
+        SLOWEST
+    } else if now < drained_from {
+        SLOW.min(now.until(drained_from).div_f64(3.0))
+    } else if now < end {
+        SLOW.min(now.until(end).div_f64(4.0))
+    } else {
+        // It has ended: every second without a successor is a second of refused connections.
+        ttl.div_f64(4.0).clamp(Duration::from_secs(1), Duration::from_secs(10))
+    };
+    let mut delay = backoff(failure.count, cap.max(FIRST_BACKOFF), jitter);
+    if let Some(wait) = failure.retry_after {
+        delay = delay.max(wait.min(LONGEST_RETRY_AFTER));
+    }
+    let at = failure.at + delay;
+    // A renewal that keeps failing must not be tried until the deadline: a successor needs time to be adopted and the
+    // old one time to drain. Twice "failed to renew entry" means that the user behind the lease is gone.
+    let late = at >= drained_from && !known.token_is_the_limit();
+    let renewal_is_futile = failure.kind == ErrorKind::RenewalFailed && failure.count >= 2;
+    let step = if known.replace.is_some() || !known.renewable || late || renewal_is_futile {
+        Step::Replace
+    } else {
+        Step::Renew
+    };
+    (at, step)
+}
+
+/// Doubles from [`FIRST_BACKOFF`] to `cap`, with full jitter down to a floor.
+fn backoff(count: u32, cap: Duration, jitter: f64) -> Duration {
+    let full = FIRST_BACKOFF.saturating_mul(1 << count.saturating_sub(1).min(16)).min(cap);
+    full - full.saturating_sub(SPACING).mul_f64(jitter)
+}
+
+impl Known {
+    /// The end of its lease or of its token, whichever comes first.
+    pub fn usable_until(&self) -> Moment {
+        self.parent_end.map_or(self.own_end, |parent| parent.min(self.own_end))
+    }
+
+    /// Whether the token ends first, so that nothing issued under it lasts longer.
+    pub fn token_is_the_limit(&self) -> bool {
+        self.parent_end.is_some_and(|parent| parent != Moment::NEVER && parent <= self.own_end + SAME_END)
+    }
+}
+
+/// What trying again soon cannot mend.
+fn needs_an_operator(kind: ErrorKind) -> bool {
+    use ErrorKind::{Configuration, Denied, LoginRefused, NotFound, Redirected};
+    matches!(kind, Configuration | Denied | LoginRefused | NotFound | Redirected)
+}
+
+/// The fraction of a grant after which it is renewed; the rest is what a truncated one is sure to leave.
+const RENEW_AT: f64 = 0.6;
+/// The fraction of a grant by which jitter may bring an attempt forward.
+const JITTER: f64 = 0.1;
+/// What is not renewable is replaced this many drain budgets before its end, so that a failed attempt is no disaster.
+const MARGIN: f64 = 1.25;
+/// Two ends this close together are the same end: servers count in whole seconds.
+pub(crate) const SAME_END: Duration = Duration::from_secs(1);
+const FLOOR: Duration = Duration::from_millis(10);
+const SPACING: Duration = Duration::from_millis(250);
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+const SLOW: Duration = Duration::from_secs(30);
+const SLOWEST: Duration = Duration::from_secs(60);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests;

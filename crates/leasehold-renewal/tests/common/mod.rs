@@ -1,0 +1,146 @@
+//! A server that keeps leases as OpenBao does, on a paused clock.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use leasehold_core::{
+    Current, Error, ErrorKind, Grant, Lease, Party, Provider, Record, Renewed, Result, Revoked, Token,
+    async_trait,
+    clock::{Clock, Moment, TestClock, sleep_until},
+};
+
+pub(crate) const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub(crate) fn error(kind: ErrorKind) -> Error {
+    Error::new(kind, Party::Vault, format!("scripted: {kind}"))
+}
+
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) parent: Option<Current<Token>>,
+}
+
+pub(crate) struct State {
+    pub(crate) ttl: Duration,
+    pub(crate) max_ttl: Duration,
+    pub(crate) renewable: bool,
+    /// What every request is answered with instead.
+    pub(crate) down: Option<ErrorKind>,
+    /// What a kind of request is answered with instead.
+    pub(crate) faults: Vec<(&'static str, ErrorKind)>,
+    pub(crate) answer_after: Duration,
+    pub(crate) requests: Vec<(Moment, &'static str)>,
+    pub(crate) leases: Vec<(String, Moment)>,
+    issued: u64,
+}
+
+impl Server {
+    pub(crate) fn new(ttl: u64, max_ttl: u64) -> Self {
+        let state = State {
+            ttl: secs(ttl),
+            max_ttl: secs(max_ttl),
+            renewable: true,
+            down: None,
+            faults: Vec::new(),
+            answer_after: Duration::ZERO,
+            requests: Vec::new(),
+            leases: Vec::new(),
+            issued: 0,
+        };
+        Self { clock: Arc::new(TestClock::new()), state: Arc::new(Mutex::new(state)), parent: None }
+    }
+
+    pub(crate) fn under(mut self, token: Current<Token>, clock: &Arc<TestClock>) -> Self {
+        (self.parent, self.clock) = (Some(token), Arc::clone(clock));
+        self
+    }
+
+    pub(crate) fn builder(&self) -> leasehold_renewal::Builder {
+        leasehold_renewal::Builder::new().clock(self.clock.clone())
+    }
+
+    pub(crate) fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap());
+    }
+
+    pub(crate) fn count(&self, what: &str) -> usize {
+        self.state.lock().unwrap().requests.iter().filter(|request| request.1 == what).count()
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.state.lock().unwrap().requests.len()
+    }
+
+    pub(crate) fn live_leases(&self) -> Vec<String> {
+        let now = self.clock.now();
+        let state = self.state.lock().unwrap();
+        state.leases.iter().filter(|lease| lease.1 > now).map(|lease| lease.0.clone()).collect()
+    }
+
+    pub(crate) async fn wait(&self, how_long: Duration) {
+        sleep_until(&*self.clock, self.clock.now() + how_long).await;
+    }
+
+    async fn enter(&self, what: &'static str) -> Result<()> {
+        let (wait, fault) = {
+            let mut state = self.state.lock().unwrap();
+            state.requests.push((self.clock.now(), what));
+            let fault = state.faults.iter().find(|fault| fault.0 == what).map(|fault| fault.1);
+            (state.answer_after, state.down.or(fault))
+        };
+        self.wait(wait).await;
+        fault.map_or(Ok(()), |kind| Err(error(kind)))
+    }
+}
+
+#[async_trait]
+impl Provider for Server {
+    type Secret = Token;
+
+    async fn issue(&self) -> Result<Grant<Token>> {
+        self.enter("issue").await?;
+        let parent = self.parent.as_ref().map(Current::get).transpose()?;
+        let now = self.clock.now();
+        let mut state = self.state.lock().unwrap();
+        state.issued += 1;
+        let id = format!("lease/{}", state.issued);
+        let max_end = now + state.max_ttl;
+        state.leases.push((id.clone(), max_end));
+        let lease = Lease::new(id.clone(), state.ttl, state.renewable);
+        let grant = Grant::new(Token::new(id).owned(true), lease);
+        Ok(match parent {
+            Some(parent) => grant.under(parent),
+            None => grant,
+        })
+    }
+
+    async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {
+        self.enter("renew").await?;
+        let (now, state) = (self.clock.now(), self.state.lock().unwrap());
+        let Some((_, max_end)) = state.leases.iter().find(|lease| lease.0 == of.lease().id()) else {
+            return Err(error(ErrorKind::LeaseGone));
+        };
+        if of.usable_until() < now {
+            return Err(error(ErrorKind::LeaseGone));
+        }
+        Ok(Renewed { ttl: state.ttl.min(now.until(*max_end)) })
+    }
+
+    async fn revoke(&self, of: &Record<Token>) -> Result<Revoked> {
+        self.enter("revoke").await?;
+        self.state.lock().unwrap().leases.retain(|lease| lease.0 != of.lease().id());
+        Ok(Revoked::Done)
+    }
+
+    fn name(&self) -> String {
+        "scripted".to_owned()
+    }
+}

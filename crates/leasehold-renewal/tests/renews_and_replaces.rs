@@ -1,0 +1,80 @@
+//! The ordinary life of a secret.
+
+mod common;
+
+use common::{Server, secs};
+use leasehold_core::{EventKind, clock::Clock};
+
+#[tokio::test(start_paused = true)]
+async fn it_is_renewed_until_a_grant_is_truncated_and_replaced_then() {
+    let server = Server::new(6, 15);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    let mut current = keeper.current();
+    let first = current.get().unwrap();
+    let mut events = keeper.events();
+
+    let second = current.changed().await.unwrap();
+    assert_eq!((first.generation().number(), second.generation().number()), (1, 2));
+    let left = server.clock.now().until(first.usable_until());
+    assert!(left >= secs(2), "{left:?} to drain");
+    assert!(first.is_superseded() && !second.is_superseded());
+    let mut truncated = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let EventKind::Renewed { truncated: was, .. } = event.kind {
+            truncated.push(was);
+        }
+    }
+    assert_eq!(truncated.last(), Some(&true), "the last renewal said that max TTL was near");
+    assert!(truncated.len() >= 2 && !truncated[0], "{truncated:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_lease_is_revoked_when_its_last_user_lets_go_and_not_before() {
+    let server = Server::new(6, 15);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    let mut current = keeper.current();
+    let user = current.get().unwrap();
+    current.changed().await.unwrap();
+    server.wait(secs(1)).await;
+    assert_eq!(server.live_leases(), ["lease/1", "lease/2"]);
+    drop(user);
+    server.wait(secs(1)).await;
+    assert_eq!(server.live_leases(), ["lease/2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_of_short_leases_costs_a_bounded_number_of_requests() {
+    for (ttl, max, renewable, bound) in
+        [(1, 2, true, 4.0), (1, 1, false, 4.0), (0, 0, false, 4.1), (6, 15, true, 0.5)]
+    {
+        let server = Server::new(ttl, max);
+        server.set(|state| state.renewable = renewable);
+        let _keeper = server.builder().start(server.clone()).await.unwrap();
+        server.wait(secs(3600)).await;
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        let rate = server.requests() as f64 / 3600.0;
+        assert!(rate <= bound * 1.2 && rate > 0.1, "ttl {ttl}: {rate} requests/s");
+        assert!(server.live_leases().len() <= 2, "ttl {ttl}: old ones are revoked");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_lease_costs_nothing_in_between() {
+    let server = Server::new(2_592_000, 31_536_000);
+    let _keeper = server.builder().start(server.clone()).await.unwrap();
+    server.wait(secs(1_000_000)).await;
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_renewable_is_replaced_before_its_end() {
+    let server = Server::new(3600, 3600);
+    server.set(|state| state.renewable = false);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    let mut current = keeper.current();
+    let first = current.get().unwrap();
+    current.changed().await.unwrap();
+    let left = server.clock.now().until(first.usable_until());
+    assert!(left >= secs(60) && left <= secs(200), "{left:?}");
+    assert_eq!(server.count("renew"), 0);
+}

@@ -1,0 +1,107 @@
+//! Dynamic database roles.
+
+use std::{fmt, sync::Arc};
+
+use leasehold_core::{
+    Credentials, Current, Error, ErrorKind, Grant, Issued, Provider, Record, Renewed, Result, Revoked, Token,
+    Vault, async_trait,
+};
+
+/// Credentials from a dynamic role of the database secrets engine, `<mount>/creds/<role>`.
+///
+/// Each issue makes the server create a user in the database, for us alone, and gives it a lease under the token in
+/// use. When the lease or the token ends, the server drops the user.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use leasehold_core::{Current, Token, Vault};
+/// use leasehold_secrets::DatabaseRole;
+///
+/// # fn example(vault: Arc<dyn Vault>, token: Current<Token>) {
+/// let role = DatabaseRole::new(vault, token, "pipeline").mount("postgres-eu");
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct DatabaseRole {
+    vault: Arc<dyn Vault>,
+    token: Current<Token>,
+    mount: String,
+    role: String,
+}
+
+impl DatabaseRole {
+    /// The role `role` of the engine mounted at `database`, with whatever token is current.
+    pub fn new(vault: Arc<dyn Vault>, token: Current<Token>, role: impl Into<String>) -> Self {
+        Self { vault, token, mount: "database".to_owned(), role: role.into() }
+    }
+
+    /// Sets where the engine is mounted, such as `database` or `team/postgres`.
+    #[must_use]
+    pub fn mount(mut self, mount: &str) -> Self {
+        mount.trim_matches('/').clone_into(&mut self.mount);
+        self
+    }
+
+    fn path(&self) -> String {
+        format!("{}/creds/{}", self.mount, self.role)
+    }
+
+    /// The token for renewing and revoking: the lease's own while it is usable, since it is sure to be allowed to;
+    /// afterwards the current one.
+    fn authority(&self, of: &Record<Credentials>) -> Result<Arc<Issued<Token>>> {
+        let now = self.token.clock().now();
+        match of.parent() {
+            Some(own) if own.usable_until() > now => Ok(Arc::clone(own)),
+            _ => self.token.get(),
+        }
+    }
+
+    /// A dead token is the token's keeper's business too: it logs in again, and its successor makes our keeper reissue.
+    fn report_dead(&self, token: &Issued<Token>, error: Error) -> Error {
+        if error.kind() == ErrorKind::DeadToken {
+            self.token.reject(token.generation(), ErrorKind::DeadToken);
+        }
+        error
+    }
+}
+
+#[async_trait]
+impl Provider for DatabaseRole {
+    type Secret = Credentials;
+
+    async fn issue(&self) -> Result<Grant<Credentials>> {
+        let token = self.token.get()?;
+        let answer = self
+            .vault
+            .read(token.secret(), &self.path())
+            .await
+            .map_err(|error| self.report_dead(&token, error))?;
+        let credentials = Credentials::new(answer.text("username")?, answer.secret("password")?);
+        Ok(Grant::new(credentials, answer.lease().clone()).under(token))
+    }
+
+    async fn renew(&self, of: &Record<Credentials>) -> Result<Renewed> {
+        let token = self.authority(of)?;
+        let increment = of.lease().ttl().unwrap_or_default();
+        let renewed = self.vault.renew_lease(token.secret(), of.lease().id(), increment).await;
+        renewed.map_err(|error| self.report_dead(&token, error))
+    }
+
+    async fn revoke(&self, of: &Record<Credentials>) -> Result<Revoked> {
+        if of.lease().id().is_empty() {
+            return Ok(Revoked::NotOurs);
+        }
+        let token = self.authority(of)?;
+        self.vault.revoke_lease(token.secret(), of.lease().id()).await.map(|()| Revoked::Done)
+    }
+
+    fn name(&self) -> String {
+        self.path()
+    }
+}
+
+impl fmt::Debug for DatabaseRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseRole").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
