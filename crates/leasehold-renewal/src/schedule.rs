@@ -148,11 +148,14 @@ fn after_failure(
         // It has ended: every second without a successor is a second of refused connections.
         ttl.div_f64(4.0).clamp(Duration::from_secs(1), Duration::from_secs(10))
     };
-    let mut delay = backoff(failure.count, cap.max(FIRST_BACKOFF), jitter);
-    if let Some(wait) = failure.retry_after {
-        delay = delay.max(wait.min(LONGEST_RETRY_AFTER));
+    let mut at = failure.at + backoff(failure.count, cap.max(FIRST_BACKOFF), jitter);
+    if failure.at < drained_from {
+        // However slow the pace, the time to drain begins with an attempt.
+        at = at.min(drained_from);
     }
-    let at = failure.at + delay;
+    if let Some(wait) = failure.retry_after {
+        at = at.max(failure.at + wait.min(LONGEST_RETRY_AFTER));
+    }
     // A renewal that keeps failing must not be tried until the deadline: a successor needs time to be adopted and the
     // old one time to drain. Twice "failed to renew entry" means that the user behind the lease is gone.
     let late = at >= drained_from && !known.token_is_the_limit();

@@ -1,6 +1,6 @@
 //! A server that keeps leases as OpenBao does, on a paused clock.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part, and a test may panic")]
 
 use std::{
     sync::{Arc, Mutex},
