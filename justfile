@@ -1,0 +1,42 @@
+# The same commands as CI's. `just` alone lists them.
+
+default:
+    @just --list
+
+# Everything that must hold before a change lands.
+ci:
+    bash .ci/run
+
+# Format, lints, documentation, layering, licences: no servers.
+check:
+    bash .ci/run fmt clippy features doc layers deny
+
+# Every test, on real servers. `just test -E 'test(outage)'` for some.
+test *arguments:
+    cargo testbed test {{arguments}}
+
+# Unit and paused-clock tests only: no servers, seconds.
+unit:
+    cargo test --workspace --lib --exclude leasehold-testbed --exclude leasehold-suites
+    cargo test --package leasehold-renewal
+
+# The main job, with someone watching.
+demo *arguments:
+    cargo testbed demo {{arguments}}
+
+# Servers until Ctrl-C.
+up:
+    cargo testbed up
+
+# One crate: lints and tests.
+crate name:
+    cargo clippy --package {{name}} --all-targets -- --deny warnings
+    cargo test --package {{name}}
+
+# Known vulnerabilities; needs a network, and blocks nothing.
+advisories:
+    cargo deny check advisories
+
+# The documentation, in a browser.
+doc:
+    cargo doc --workspace --no-deps --open
