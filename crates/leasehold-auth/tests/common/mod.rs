@@ -1,0 +1,62 @@
+//! A Vault that remembers what it was asked.
+
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part, and a test may panic")]
+
+use std::sync::Mutex;
+
+use leasehold_core::{
+    Answer, Auth, Body, Error, ErrorKind, Lease, Party, Result, Token, TokenKind, Vault, async_trait,
+};
+use serde_json::{Value, json};
+
+/// What it was asked: the path, and the fields of the body.
+pub(crate) type Asked = (String, Value);
+
+pub(crate) struct Scripted {
+    pub(crate) asked: Mutex<Vec<Asked>>,
+    /// The data of the answer to `lookup-self`.
+    pub(crate) lookup: Value,
+}
+
+impl Scripted {
+    pub(crate) fn new(lookup: Value) -> Self {
+        Self { asked: Mutex::default(), lookup }
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn note(&self, path: &str, body: Value) {
+        self.asked.lock().unwrap().push((path.to_owned(), body));
+    }
+}
+
+impl Default for Scripted {
+    fn default() -> Self {
+        Self::new(json!({"accessor": "acc-1", "ttl": 60, "renewable": true, "type": "service"}))
+    }
+}
+
+#[async_trait]
+impl Vault for Scripted {
+    async fn login(&self, path: &str, body: Body) -> Result<Answer> {
+        self.note(path, body.into_fields().into());
+        let lease = Lease::new("", std::time::Duration::from_secs(60), true);
+        let auth = Auth::new("hvs.new".to_owned().into(), "acc".to_owned(), TokenKind::Service, lease);
+        Ok(Answer::new(Lease::endless(), serde_json::Map::new(), Some(auth), Vec::new()))
+    }
+
+    async fn read(&self, _: &Token, path: &str) -> Result<Answer> {
+        self.note(path, Value::Null);
+        match &self.lookup {
+            Value::Object(data) => Ok(Answer::new(Lease::endless(), data.clone(), None, Vec::new())),
+            _ => Err(Error::new(ErrorKind::DeadToken, Party::Vault, "the token is dead")),
+        }
+    }
+
+    async fn write(&self, _: &Token, path: &str, body: Body) -> Result<Answer> {
+        self.note(path, body.into_fields().into());
+        Ok(Answer::empty())
+    }
+}

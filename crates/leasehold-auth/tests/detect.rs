@@ -1,0 +1,80 @@
+//! The order of the documented table.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::{collections::HashMap, fs, path::Path, sync::Arc};
+
+use leasehold_auth::{Environment, detect_in};
+use leasehold_core::{ErrorKind, Result};
+
+fn detect(variables: &[(&str, &str)]) -> Result<String> {
+    let variables: HashMap<_, _> =
+        variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let environment = Environment::new(move |name| variables.get(name).cloned());
+    detect_in(&environment, Arc::new(common::Scripted::default()), "pipeline").map(|login| login.name())
+}
+
+fn home(with_token_file: bool) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    if with_token_file {
+        fs::write(home.path().join(".vault-token"), "hvs.file").unwrap();
+    }
+    home
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn an_explicit_token_comes_first() {
+    let home = home(true);
+    let others = [("HOME", text(home.path())), ("VAULT_TOKEN_PATH", "/t"), ("VAULT_JWT_FILE", "/jwt")];
+    for name in ["BAO_TOKEN", "VAULT_TOKEN"] {
+        let mut variables = others.to_vec();
+        variables.push((name, "hvs.abc"));
+        assert_eq!(detect(&variables).unwrap(), "given token");
+    }
+}
+
+#[test]
+fn then_a_token_file_that_is_named_and_then_the_one_at_home() {
+    let home = home(true);
+    let at_home = home.path().join(".vault-token");
+    let named = [("HOME", text(home.path())), ("VAULT_TOKEN_PATH", "/t"), ("VAULT_JWT_FILE", "/jwt")];
+    assert_eq!(detect(&named).unwrap(), "token file /t");
+    assert_eq!(detect(&[named[0], named[2]]).unwrap(), format!("token file {}", at_home.display()));
+}
+
+#[test]
+fn then_the_service_account_at_its_mount() {
+    let home = home(false);
+    let variables = [("HOME", text(home.path())), ("VAULT_JWT_FILE", "/jwt")];
+    assert_eq!(detect(&variables).unwrap(), "auth/kubernetes/login");
+    let elsewhere = [variables[0], variables[1], ("VAULT_KUBERNETES_MOUNT", "auth/eu/kubernetes/")];
+    assert_eq!(detect(&elsewhere).unwrap(), "auth/eu/kubernetes/login");
+}
+
+#[test]
+fn a_variable_that_is_empty_is_not_set() {
+    let home = home(false);
+    let variables = [
+        ("HOME", text(home.path())),
+        ("VAULT_TOKEN", " "),
+        ("VAULT_TOKEN_PATH", ""),
+        ("VAULT_JWT_FILE", "/jwt"),
+    ];
+    assert_eq!(detect(&variables).unwrap(), "auth/kubernetes/login");
+}
+
+#[test]
+fn when_nothing_fits_it_says_what_was_tried() {
+    let home = home(false);
+    let error = detect(&[("HOME", text(home.path()))]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    for tried in ["BAO_TOKEN", "VAULT_TOKEN", "VAULT_TOKEN_PATH", ".vault-token", "serviceaccount/token"] {
+        assert!(error.to_string().contains(tried), "{tried}: {error}");
+    }
+}

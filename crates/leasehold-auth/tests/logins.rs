@@ -1,0 +1,100 @@
+//! What each login asks of the server, and what it makes of the answer.
+
+mod common;
+
+use std::{fs, sync::Arc, time::Duration};
+
+use common::Scripted;
+use leasehold_auth::{GivenToken, Kubernetes, TokenFile};
+use leasehold_core::{
+    ErrorKind, ExposeSecret, Grant, Party, Provider, Record, Revoked, Token, TokenKind,
+    clock::{Clock, SystemClock},
+    publish::{self, Published},
+};
+use serde_json::json;
+
+fn record(grant: Grant<Token>) -> Arc<Record<Token>> {
+    let mut channel = publish::channel("test", Arc::new(SystemClock));
+    match channel.publisher.publish(grant, SystemClock.now()) {
+        Published::New(record) | Published::Same(record) => record,
+    }
+}
+
+#[tokio::test]
+async fn kubernetes_reads_the_jwt_anew_at_each_login_and_trims_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let vault = Arc::new(Scripted::default());
+    let login = Kubernetes::new(vault.clone(), "pipeline").mount("/auth/eu/").jwt_path(&path);
+    for jwt in ["jwt-1\n", "  jwt-2"] {
+        fs::write(&path, jwt).unwrap();
+        let grant = login.issue().await.unwrap();
+        assert!(grant.secret.revocable(), "what we logged in for is ours to revoke");
+        assert_eq!(grant.lease.ttl(), Some(Duration::from_secs(60)));
+    }
+    let expected = |jwt: &str| ("auth/eu/login".to_owned(), json!({"role": "pipeline", "jwt": jwt}));
+    assert_eq!(vault.asked(), [expected("jwt-1"), expected("jwt-2")]);
+}
+
+#[tokio::test]
+async fn a_missing_jwt_is_an_error_of_the_file_and_asks_nothing() {
+    let vault = Arc::new(Scripted::default());
+    let error =
+        Kubernetes::new(vault.clone(), "pipeline").jwt_path("/no/such/file").issue().await.unwrap_err();
+    assert_eq!((error.kind(), error.party()), (ErrorKind::Configuration, Party::File));
+    assert!(error.to_string().contains("/no/such/file does not exist"), "{error}");
+    assert!(vault.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_given_token_is_looked_up_renewed_and_never_revoked() {
+    let vault = Arc::new(Scripted::default());
+    let login = GivenToken::new(vault.clone(), " hvs.given\n");
+    let grant = login.issue().await.unwrap();
+    assert_eq!(grant.secret.value().expose_secret(), "hvs.given");
+    assert_eq!(grant.version.as_deref(), Some("acc-1"), "the same token again is no new generation");
+    let record = record(grant);
+    login.renew(&record).await.unwrap();
+    assert_eq!(login.revoke(&record).await.unwrap(), Revoked::NotOurs);
+    let paths: Vec<_> = vault.asked().into_iter().map(|asked| asked.0).collect();
+    assert_eq!(paths, ["auth/token/lookup-self", "auth/token/renew-self"]);
+}
+
+#[tokio::test]
+async fn a_root_token_does_not_end_and_a_batch_token_cannot_be_revoked() {
+    let root = GivenToken::new(Arc::new(Scripted::new(json!({"accessor": "a", "ttl": 0}))), "root");
+    assert_eq!(root.issue().await.unwrap().lease.ttl(), None);
+    let batch = json!({"accessor": "", "ttl": 9, "renewable": false, "type": "batch", "expire_time": "2026-01-01T00:00:00Z"});
+    let batch = GivenToken::new(Arc::new(Scripted::new(batch)), "hvb.x").issue().await.unwrap();
+    assert_eq!(batch.secret.kind(), TokenKind::Batch);
+    assert!(!batch.lease.renewable() && !batch.secret.revocable());
+    assert_eq!(batch.version.as_deref(), Some("2026-01-01T00:00:00Z"));
+}
+
+#[tokio::test]
+async fn a_token_file_is_read_again_for_its_successor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let login = TokenFile::new(Arc::new(Scripted::default()), &path);
+    for token in ["hvs.one", "hvs.two"] {
+        fs::write(&path, token).unwrap();
+        assert_eq!(login.issue().await.unwrap().secret.value().expose_secret(), token);
+    }
+}
+
+#[tokio::test]
+async fn a_dead_token_is_told() {
+    let login = GivenToken::new(Arc::new(Scripted::new(json!(null))), "hvs.dead");
+    assert_eq!(login.issue().await.unwrap_err().kind(), ErrorKind::DeadToken);
+}
+
+#[test]
+fn debug_tells_no_secret() {
+    let vault = Arc::new(Scripted::default());
+    let text = format!(
+        "{:?} {:?}",
+        GivenToken::new(vault.clone(), "hvs.secret"),
+        Kubernetes::new(vault, "pipeline")
+    );
+    assert!(!text.contains("hvs.secret") && text.contains("pipeline"), "{text}");
+}

@@ -1,0 +1,112 @@
+//! What the provider asks of the server, and with which token.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use leasehold_core::{
+    Answer, Body, Current, Error, ErrorKind, ExposeSecret, Grant, Lease, Party, Provider, Result, Revoked,
+    Token, Vault, async_trait,
+    clock::{Clock, TestClock},
+    publish::{self, Channel, Published},
+};
+use leasehold_secrets::DatabaseRole;
+use serde_json::{Value, json};
+
+#[derive(Default)]
+struct Scripted {
+    asked: Mutex<Vec<String>>,
+    fails_with: Mutex<Option<ErrorKind>>,
+}
+
+impl Scripted {
+    fn answer(&self, token: &Token, path: &str, body: &Value) -> Result<Answer> {
+        self.asked.lock().unwrap().push(format!("{} {path} {body}", token.value().expose_secret()));
+        if let Some(kind) = *self.fails_with.lock().unwrap() {
+            return Err(Error::new(kind, Party::Vault, "scripted"));
+        }
+        let Value::Object(data) = json!({"username": "v-pipeline", "password": "p@:/%#?'\" \\"}) else {
+            unreachable!()
+        };
+        let lease = Lease::new("database/creds/pipeline/1", Duration::from_secs(60), true);
+        Ok(Answer::new(lease, data, None, Vec::new()))
+    }
+}
+
+#[async_trait]
+impl Vault for Scripted {
+    async fn login(&self, _: &str, _: Body) -> Result<Answer> {
+        unreachable!("a secret does not log in")
+    }
+
+    async fn read(&self, token: &Token, path: &str) -> Result<Answer> {
+        self.answer(token, path, &Value::Null)
+    }
+
+    async fn write(&self, token: &Token, path: &str, body: Body) -> Result<Answer> {
+        self.answer(token, path, &body.into_fields().into())
+    }
+}
+
+fn tokens(clock: &Arc<TestClock>) -> Channel<Token> {
+    let mut tokens = publish::channel("token", clock.clone());
+    publish(&mut tokens, "one", clock);
+    tokens
+}
+
+fn publish(tokens: &mut Channel<Token>, value: &str, clock: &Arc<TestClock>) {
+    let lease = Lease::new("", Duration::from_secs(100), true);
+    tokens.publisher.publish(Grant::new(Token::new(value.to_owned()), lease), clock.now());
+}
+
+fn role(vault: &Arc<Scripted>, token: &Current<Token>) -> DatabaseRole {
+    DatabaseRole::new(vault.clone(), token.clone(), "pipeline").mount("/db/")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_and_revoked_with_its_own_token_while_that_lives() {
+    let (clock, vault) = (Arc::new(TestClock::new()), Arc::new(Scripted::default()));
+    let mut tokens = tokens(&clock);
+    let role = role(&vault, &tokens.current);
+    let mut logins = publish::channel("login", clock.clone());
+    let grant = role.issue().await.unwrap();
+    assert_eq!(grant.secret.password().expose_secret(), "p@:/%#?'\" \\");
+    let Published::New(record) = logins.publisher.publish(grant, clock.now()) else {
+        panic!("a new generation")
+    };
+
+    publish(&mut tokens, "two", &clock);
+    role.renew(&record).await.unwrap();
+    clock.suspend(Duration::from_secs(101));
+    assert_eq!(role.revoke(&record).await.unwrap(), Revoked::Done);
+    assert_eq!(
+        *vault.asked.lock().unwrap(),
+        [
+            "one db/creds/pipeline null",
+            r#"one sys/leases/renew {"increment":60,"lease_id":"database/creds/pipeline/1"}"#,
+            r#"two sys/leases/revoke {"lease_id":"database/creds/pipeline/1"}"#,
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_token_is_reported_to_its_keeper_and_another_failure_is_not() {
+    let (clock, vault) = (Arc::new(TestClock::new()), Arc::new(Scripted::default()));
+    let mut tokens = tokens(&clock);
+    let role = role(&vault, &tokens.current);
+    for (kind, reported) in [(ErrorKind::Denied, false), (ErrorKind::DeadToken, true)] {
+        *vault.fails_with.lock().unwrap() = Some(kind);
+        assert_eq!(role.issue().await.unwrap_err().kind(), kind);
+        assert_eq!(tokens.rejections.try_recv().is_ok(), reported, "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn debug_and_name_tell_the_path_only() {
+    let (clock, vault) = (Arc::new(TestClock::new()), Arc::new(Scripted::default()));
+    let tokens = tokens(&clock);
+    let role = role(&vault, &tokens.current);
+    assert_eq!(role.name(), "db/creds/pipeline");
+    assert_eq!(format!("{role:?}"), r#"DatabaseRole { path: "db/creds/pipeline", .. }"#);
+}
