@@ -1,0 +1,266 @@
+use super::*;
+
+fn read(path: &str) -> Asked<'_> {
+    Asked { path, login: false, write: false }
+}
+
+fn write(path: &str) -> Asked<'_> {
+    Asked { path, login: false, write: true }
+}
+
+fn login() -> Asked<'static> {
+    Asked { path: "auth/kubernetes/login", login: true, write: true }
+}
+
+fn creds() -> Asked<'static> {
+    read("database/creds/app")
+}
+
+fn renew() -> Asked<'static> {
+    write("sys/leases/renew")
+}
+
+fn renew_self() -> Asked<'static> {
+    write("auth/token/renew-self")
+}
+
+fn errors(texts: &[&str]) -> String {
+    serde_json::json!({ "errors": texts }).to_string()
+}
+
+fn told(asked: &Asked<'_>, status: u16, body: &str) -> Error {
+    classify(asked, &Refusal::new(status, body.as_bytes(), None, &Secrets::default()))
+}
+
+/// The answers of a real OpenBao 2.7.2 with PostgreSQL 15, word for word.
+#[test]
+fn what_openbao_says() {
+    use ErrorKind::*;
+    let table: &[(Asked<'_>, u16, &str, ErrorKind)] = &[
+        (creds(), 400, "unknown role: nope", NotFound),
+        (read("database/static-creds/nope"), 400, "unknown role: nope", NotFound),
+        (
+            read("nomount/creds/app"),
+            404,
+            "no handler for route \"nomount/creds/app\". route entry not found.",
+            NotFound,
+        ),
+        (creds(), 404, "namespace not found", NotFound),
+        (read("database/wat/app"), 404, "1 error occurred:\n\t* unsupported path\n\n", NotFound),
+        (write("database/creds/app"), 405, "1 error occurred:\n\t* unsupported operation\n\n", NotFound),
+        (creds(), 403, "permission denied", Denied),
+        (creds(), 403, "1 error occurred:\n\t* permission denied\n\n", Denied),
+        (read("auth/token/lookup-self"), 403, "permission denied", DeadToken),
+        (renew_self(), 400, "lease is not renewable", NotRenewable),
+        (renew_self(), 400, "batch tokens cannot be renewed", NotRenewable),
+        (write("auth/token/revoke-self"), 400, "batch tokens cannot be revoked", NotRenewable),
+        (renew(), 400, "lease not found", LeaseGone),
+        (
+            renew(),
+            400,
+            "failed to renew entry: resp: (*logical.Response)(nil) err: 1 error occurred:\n\t* ERROR: role \"v-token\" does not exist (SQLSTATE 42704)\n\n",
+            RenewalFailed,
+        ),
+        (
+            renew(),
+            400,
+            "failed to renew entry: resp: (*logical.Response)(nil) err: error during renew: could not find role with name \"app\"",
+            RenewalFailed,
+        ),
+        (
+            renew(),
+            400,
+            "failed to renew entry: resp: (*logical.Response)(nil) err: 1 error occurred:\n\t* failed to connect to `user=vroot database=postgres`: 127.0.0.1:18415 (127.0.0.1): dial error: dial tcp 127.0.0.1:18415: connect: connection refused\n\n",
+            DatabaseUnavailable,
+        ),
+        (
+            write("sys/leases/revoke"),
+            400,
+            "failed to revoke entry: resp: (*logical.Response)(nil) err: failed to connect to `user=vroot database=postgres`: 127.0.0.1:18415 (127.0.0.1): dial error: dial tcp 127.0.0.1:18415: connect: connection refused",
+            DatabaseUnavailable,
+        ),
+        (
+            creds(),
+            500,
+            "1 error occurred:\n\t* unable to start transaction: failed to connect to `user=vroot database=postgres`: 127.0.0.1:18415 (127.0.0.1): dial error: dial tcp 127.0.0.1:18415: connect: connection refused\n\n",
+            DatabaseUnavailable,
+        ),
+        (
+            creds(),
+            500,
+            "1 error occurred:\n\t* unable to start transaction: failed to connect to `user=vroot database=postgres`: 127.0.0.1:18415 (127.0.0.1): server error: FATAL: sorry, too many clients already (SQLSTATE 53300)\n\n",
+            DatabaseUnavailable,
+        ),
+        (
+            creds(),
+            500,
+            "1 error occurred:\n\t* unable to start transaction: failed to connect to `user=vroot database=postgres`: 127.0.0.1:18415 (127.0.0.1): failed SASL auth: FATAL: password authentication failed for user \"vroot\" (SQLSTATE 28P01)\n\n",
+            DatabaseUnavailable,
+        ),
+        (
+            creds(),
+            500,
+            "1 error occurred:\n\t* failed to execute query: ERROR: syntax error at or near \"ROLEX\" (SQLSTATE 42601)\n\n",
+            DatabaseUnavailable,
+        ),
+        (login(), 429, "request path \"auth/approle/login\": rate limit quota exceeded", RateLimited),
+        (creds(), 503, "Vault is sealed", Sealed),
+        (login(), 503, "Vault is sealed", Sealed),
+        (login(), 400, "invalid username or password", LoginRefused),
+        (login(), 400, "invalid role name \"nope\"", LoginRefused),
+        (login(), 400, "invalid role or secret ID", LoginRefused),
+        (login(), 400, "could not load configuration", LoginRefused),
+        (login(), 400, "missing jwt", LoginRefused),
+        (login(), 403, "permission denied", LoginRefused),
+        (login(), 403, "invalid not before (nbf) claim: token not yet valid", LoginRefused),
+        (renew(), 400, "failed to decode JSON input: unexpected EOF", Unexpected),
+        (renew(), 400, "lease_id must be specified", Unexpected),
+        (creds(), 400, "relative paths not supported", Unexpected),
+    ];
+    for (asked, status, text, kind) in table {
+        let error = told(asked, *status, &errors(&[text]));
+        assert_eq!(error.kind(), *kind, "{status} {text}");
+        assert_eq!(error.party() == Party::Database, *kind == DatabaseUnavailable, "{text}");
+    }
+}
+
+/// What Vault's source says, what proxies say, and what must not be mistaken for something else.
+#[test]
+fn what_others_say() {
+    use ErrorKind::*;
+    let table: &[(Asked<'_>, u16, &str, ErrorKind)] = &[
+        (
+            creds(),
+            403,
+            r#"{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}"#,
+            DeadToken,
+        ),
+        (login(), 403, r#"{"errors":["invalid token"]}"#, LoginRefused),
+        (
+            renew(),
+            400,
+            r#"{"errors":["failed to renew entry: resp: past the max TTL, cannot renew"]}"#,
+            NotRenewable,
+        ),
+        (renew(), 400, r#"{"errors":["lease expired"]}"#, LeaseGone),
+        (renew(), 400, r#"{"errors":["lease is expired, cannot renew"]}"#, LeaseGone),
+        (renew(), 400, r#"{"errors":["invalid lease"]}"#, LeaseGone),
+        (renew(), 500, r#"{"errors":["failed to renew entry: no backend"]}"#, RenewalFailed),
+        (login(), 400, r#"{"errors":["lease not found"]}"#, LoginRefused),
+        (login(), 404, r#"{"errors":["no handler for route"]}"#, NotFound),
+        // The Kubernetes API behind a login is not a database.
+        (
+            login(),
+            500,
+            r#"{"errors":["Post \"https://10.0.0.1\": dial tcp: connect: connection refused"]}"#,
+            Unreachable,
+        ),
+        // Nor is the storage behind kv.
+        (
+            read("secret/data/x"),
+            500,
+            r#"{"errors":["dial tcp 10.0.0.2:8500: connection refused"]}"#,
+            Unreachable,
+        ),
+        (creds(), 500, r#"{"errors":["Error 1040: Too many connections"]}"#, DatabaseUnavailable),
+        (
+            creds(),
+            500,
+            r#"{"errors":["Error 1045 (28000): Access denied for user 'vault'@'%'"]}"#,
+            DatabaseUnavailable,
+        ),
+        (creds(), 500, r#"{"errors":["internal error"]}"#, Unreachable),
+        (
+            creds(),
+            500,
+            r#"{"errors":["local node not active but active cluster node not found"]}"#,
+            Unreachable,
+        ),
+        (creds(), 500, "", Unreachable),
+        (creds(), 502, "<html>Bad Gateway</html>", Unreachable),
+        (creds(), 504, "<html>connection refused</html>", Unreachable),
+        (creds(), 599, "", Unreachable),
+        (creds(), 503, "<html>sealed with a kiss</html>", Unreachable),
+        (creds(), 503, r#"{"errors":["Vault is in standby mode"]}"#, Sealed),
+        (creds(), 503, r#"{"errors":["upstream overloaded"]}"#, Unreachable),
+        (creds(), 472, "", Unreachable),
+        (creds(), 473, r#"{"errors":[]}"#, Unreachable),
+        (creds(), 408, "", Unreachable),
+        (creds(), 412, r#"{"errors":["required index state not present"]}"#, NotReplicated),
+        (login(), 412, "", NotReplicated),
+        (creds(), 429, "", RateLimited),
+        (creds(), 404, r#"{"errors":[]}"#, NotFound),
+        (creds(), 400, r#"{"errors":["something new"]}"#, Unexpected),
+        (creds(), 401, "<html>log in</html>", Unexpected),
+        (creds(), 418, "", Unexpected),
+        (creds(), 100, "", Unexpected),
+        (creds(), 400, "Client sent an HTTP request to an HTTPS server.\n", Configuration),
+    ];
+    for (asked, status, body, kind) in table {
+        assert_eq!(told(asked, *status, body).kind(), *kind, "{status} {body}");
+    }
+}
+
+#[test]
+fn messages_tell_what_to_do() {
+    let table = [
+        (
+            creds(),
+            403,
+            errors(&["permission denied"]),
+            "no `read` on database/creds/app (403: permission denied): add it to the token's policy",
+        ),
+        (renew(), 403, errors(&[]), "no `update` on sys/leases/renew (403): add it to the token's policy"),
+        (creds(), 404, errors(&[]), "GET database/creds/app was answered 404: there is nothing"),
+        (
+            creds(),
+            502,
+            "<p>hunter2</p>".to_owned(),
+            "GET database/creds/app was answered 502 and no JSON, as if from a proxy",
+        ),
+        (
+            creds(),
+            400,
+            errors(&["unknown role: app"]),
+            "GET database/creds/app was answered 400: unknown role: app",
+        ),
+        (
+            creds(),
+            500,
+            errors(&["1 error occurred:\n\t* failed to connect to `user=v`\n\n"]),
+            "behind database/creds/app: failed to connect to `user=v` (500)",
+        ),
+        (creds(), 400, errors(&["one", "two"]), "GET database/creds/app was answered 400: one; two"),
+        (
+            read("secret/none"),
+            404,
+            r#"{"warnings":["Invalid path for a versioned K/V secrets engine."]}"#.to_owned(),
+            "GET secret/none was answered 404: Invalid path for a versioned K/V secrets engine.",
+        ),
+    ];
+    for (asked, status, body, message) in table {
+        assert_eq!(told(&asked, status, &body).message(), message);
+    }
+    assert!(
+        told(&login(), 403, &errors(&["permission denied"])).message().contains("where no login is mounted")
+    );
+}
+
+#[test]
+fn the_wait_is_kept_whatever_the_status() {
+    for status in [400, 403, 429, 500, 503] {
+        let refusal = Refusal { status, retry_after: Some(Duration::from_secs(7)), ..Refusal::default() };
+        assert_eq!(classify(&creds(), &refusal).retry_after(), Some(Duration::from_secs(7)), "{status}");
+    }
+}
+
+#[test]
+fn bodies_of_any_shape_are_survived() {
+    for body in
+        ["null", "[]", "3", "{", r#"{"errors":"hunter2"}"#, r#"{"errors":[{"a":"hunter2"},4,null]}"#, "\u{0}"]
+    {
+        let error = told(&creds(), 400, body);
+        assert_eq!(error.kind(), ErrorKind::Unexpected);
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}

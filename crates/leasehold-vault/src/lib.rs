@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+
+mod address;
+mod builder;
+mod call;
+mod classify;
+mod client;
+mod duration;
+mod envelope;
+mod environment;
+mod failure;
+mod resolve;
+mod retry_after;
+mod scrub;
+mod tls;
+#[cfg(feature = "vaultrs")]
+mod vaultrs_client;
+mod wire;
+
+pub use builder::Builder;
+pub use client::Client;
+
+use leasehold_core::{Error, ErrorKind, Party};
+
+fn configuration(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Configuration, Party::Configuration, message)
+}
+
+fn unexpected(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Unexpected, Party::Vault, message)
+}
