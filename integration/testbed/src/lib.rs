@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+
+mod backstage;
+mod command;
+mod config;
+mod error;
+mod install;
+mod jwt;
+mod kubernetes;
+pub mod load;
+mod locate;
+mod openbao;
+mod pki;
+mod ports;
+mod postgres;
+mod recorder;
+mod serve;
+mod service_account;
+mod supervise;
+mod testbed;
+
+pub use config::{Config, Launcher, Report, Tls, TokenType};
+pub use error::{Error, Result};
+pub use jwt::Claims;
+pub use locate::target_folder;
+pub use openbao::OpenBao;
+pub use pki::Certificates;
+pub use postgres::Postgres;
+pub use recorder::{Fault, Recorder, Request};
+pub use service_account::ServiceAccount;
+pub use testbed::Testbed;

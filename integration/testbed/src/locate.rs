@@ -1,0 +1,140 @@
+//! Where the servers' programs are, and where the testbed keeps what it can use again.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    config::Report,
+    error::{Error, Result},
+    install,
+    supervise::User,
+};
+
+/// PostgreSQL's programs.
+#[derive(Clone, Debug)]
+pub(crate) struct Postgres {
+    /// The folder with `initdb` and `postgres`.
+    pub(crate) bin: PathBuf,
+    /// What `postgres --version` says.
+    pub(crate) version: String,
+}
+
+/// Finds `bao`, or installs it in the cache.
+///
+/// `LEASEHOLD_BAO` comes first, then `PATH`, then the cache.
+pub(crate) fn openbao(report: Report) -> Result<PathBuf> {
+    if let Some(path) = env::var_os("LEASEHOLD_BAO").map(PathBuf::from) {
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(Error::Missing {
+                program: "OpenBao",
+                searched: format!("at {}, which LEASEHOLD_BAO names", path.display()),
+                remedy: "point it at a `bao` binary, or unset it to have one installed".into(),
+            })
+        };
+    }
+    match on_path("bao") {
+        Some(path) => Ok(path),
+        None => install::openbao(report),
+    }
+}
+
+/// Finds PostgreSQL's programs, or installs them where we may.
+pub(crate) fn postgres(report: Report) -> Result<Postgres> {
+    let bin = match postgres_bin() {
+        Some(bin) => bin,
+        None => {
+            install::postgres(report)?;
+            postgres_bin().ok_or_else(install::postgres_missing)?
+        }
+    };
+    let version = crate::command::output(&bin.join("postgres"), &["--version".as_ref()])?;
+    Ok(Postgres { bin, version: version.trim().into() })
+}
+
+/// The unprivileged user for servers that refuse to run as root; `None` when we are not root.
+pub(crate) fn unprivileged() -> Result<Option<User>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let path = Path::new("/etc/passwd");
+    let users = fs::read_to_string(path).map_err(Error::file(path))?;
+    let find = |name: &str| {
+        users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next()? == name).then_some(())?;
+            Some(User { uid: fields.nth(1)?.parse().ok()?, gid: fields.next()?.parse().ok()? })
+        })
+    };
+    find("postgres").or_else(|| find("nobody")).map(Some).ok_or_else(|| Error::Missing {
+        program: "an unprivileged user",
+        searched: "in /etc/passwd".into(),
+        remedy: "PostgreSQL does not run as root: add a user `postgres`, or do not run as root".into(),
+    })
+}
+
+/// Where the testbed keeps what it can use again.
+pub(crate) fn cache() -> PathBuf {
+    target_folder().join("testbed")
+}
+
+/// The workspace's target folder: `CARGO_TARGET_DIR`, else beside the `Cargo.lock` that cargo runs under, else a folder
+/// of the user's cache.
+pub fn target_folder() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).or_else(|| {
+        let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR")?);
+        let workspace = package.ancestors().find(|folder| folder.join("Cargo.lock").is_file())?;
+        Some(workspace.join("target"))
+    });
+    let target = target.unwrap_or_else(|| user_cache().join("leasehold"));
+    std::path::absolute(&target).unwrap_or(target)
+}
+
+/// Makes a folder of the cache and holds its lock until the file is dropped.
+pub(crate) fn locked(folder: &Path) -> Result<File> {
+    fs::create_dir_all(folder).map_err(Error::file(folder))?;
+    let path = folder.join("lock");
+    let lock = File::create(&path).map_err(Error::file(&path))?;
+    lock.lock().map_err(Error::file(&path))?;
+    Ok(lock)
+}
+
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+fn postgres_bin() -> Option<PathBuf> {
+    // `postgres` on PATH may be a link to where the rest is.
+    let linked = on_path("postgres").and_then(|path| path.canonicalize().ok());
+    let linked = linked.and_then(|path| path.parent().map(Path::to_path_buf));
+    linked.filter(|bin| bin.join("initdb").is_file()).or_else(debian_postgres)
+}
+
+fn debian_postgres() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    versions
+        .filter_map(|entry| {
+            let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let bin = entry.path().join("bin");
+            bin.join("initdb").is_file().then_some((version, bin))
+        })
+        .max()
+        .map(|(_, bin)| bin)
+}
+
+fn user_cache() -> PathBuf {
+    let absolute = |name: &str| env::var_os(name).filter(|path| Path::new(OsStr::new(path)).is_absolute());
+    match absolute("XDG_CACHE_HOME") {
+        Some(cache) => cache.into(),
+        None => match absolute("HOME") {
+            Some(home) => Path::new(&home).join(".cache"),
+            None => env::temp_dir(),
+        },
+    }
+}

@@ -1,0 +1,128 @@
+//! The small HTTP servers of the testbed: one handler, with or without TLS.
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use http_body_util::Full;
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::aws_lc_rs,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+};
+
+use crate::{
+    backstage::Backstage,
+    error::{Error, Result},
+    pki::Identity,
+};
+
+/// What a handler returns: an answer, or `None` to drop the connection without one.
+pub(crate) type Answer = Option<Response<Full<Bytes>>>;
+
+/// A server that ends with its handle, its connections included.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    task: AbortHandle,
+}
+
+impl Server {
+    /// Listens on a free port of the loopback interface.
+    pub(crate) fn start<H, F>(backstage: &Backstage, tls: Option<TlsAcceptor>, handler: H) -> Result<Self>
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let no_listener = "could not listen on a port of 127.0.0.1";
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(Error::system(no_listener))?;
+        listener.set_nonblocking(true).map_err(Error::system(no_listener))?;
+        let address = listener.local_addr().map_err(Error::system(no_listener))?;
+        let _runtime = backstage.handle().enter();
+        let listener = TcpListener::from_std(listener).map_err(Error::system(no_listener))?;
+        let task = backstage.spawn(accept(listener, tls, handler)).abort_handle();
+        Ok(Self { address, task })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What a server needs to speak TLS as somebody.
+pub(crate) fn acceptor(identity: &Identity) -> Result<TlsAcceptor> {
+    let crypto = |error: &dyn std::fmt::Display| Error::Crypto(error.to_string());
+    let certificate =
+        CertificateDer::from_pem_slice(identity.certificate.as_bytes()).map_err(|error| crypto(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(|error| crypto(&error))?;
+    // Named, because a program that links two providers has no default.
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key))
+        .map_err(|error| crypto(&error))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn accept<H, F>(listener: TcpListener, tls: Option<TlsAcceptor>, handler: H)
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                if let Ok((stream, _)) = accepted {
+                    connections.spawn(connection(stream, tls.clone(), handler.clone()));
+                }
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection<H, F>(stream: TcpStream, tls: Option<TlsAcceptor>, handler: H)
+where
+    H: Fn(Request<Incoming>) -> F + Send + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    match tls {
+        None => converse(stream, handler).await,
+        Some(tls) => match tls.accept(stream).await {
+            Ok(stream) => converse(stream, handler).await,
+            Err(error) => tracing::debug!(%error, "a client broke the TLS handshake off"),
+        },
+    }
+}
+
+async fn converse<H, F>(stream: impl AsyncRead + AsyncWrite + Unpin + Send, handler: H)
+where
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Answer>,
+{
+    let service = service_fn(move |request| {
+        let answer = handler(request);
+        async move { answer.await.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionAborted)) }
+    });
+    // An error is a client that went away, or an answer that was to be dropped.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}

@@ -1,0 +1,108 @@
+# The parent of one server, and the only one that signals it. Arguments: the folder's template, then the
+# server's command line. Orders come on stdin; end of file means that whoever gave them is gone.
+# The signal that ends the server is $STOP_SIGNAL.
+dir=$(mktemp -d "$1") || exit 1
+shift
+pid=
+frozen=
+# PIPE: an answer nobody reads any more must not end the one that cleans up.
+trap '' INT TERM HUP PIPE
+
+# Prints the process's state and parent, for every process.
+table() {
+  if [ -r /proc/self/stat ]; then
+    for stat in /proc/[0-9]*/stat; do
+      { read -r line < "$stat"; } 2>/dev/null || continue
+      rest=${line##*) }
+      printf '%s %s\n' "${line%% *}" "$rest"
+    done
+  else
+    ps -A -o pid= -o stat= -o ppid=
+  fi
+}
+
+alive() {
+  [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 1
+  if [ -r "/proc/$pid/stat" ]; then
+    { read -r line < "/proc/$pid/stat"; } 2>/dev/null || return 1
+    state=${line##*) }
+  else
+    state=$(ps -o stat= -p "$pid")
+  fi
+  case $state in Z* | X* | '') return 1 ;; esac
+}
+
+children() {
+  table | while read -r child _ parent _; do
+    [ "$parent" = "$pid" ] && printf '%s ' "$child"
+  done
+}
+
+freeze() {
+  alive || return
+  # The parent first, or it could fork between the listing and the stop.
+  kill -STOP "$pid"
+  frozen=$(children)
+  [ -z "$frozen" ] || kill -STOP $frozen 2>/dev/null
+}
+
+thaw() {
+  [ -z "$frozen" ] || kill -CONT $frozen 2>/dev/null
+  frozen=
+  kill -CONT "$pid" 2>/dev/null
+}
+
+reap() {
+  wait "$pid" 2>/dev/null
+  pid=
+}
+
+slay() {
+  [ -n "$pid" ] || return
+  freeze
+  kill -KILL "$pid" $frozen 2>/dev/null
+  frozen=
+  reap
+}
+
+# A server gets five seconds, and PostgreSQL needs them: after an immediate shutdown it kills its own
+# children only then.
+finish() {
+  [ -n "$pid" ] || return
+  alive && { thaw; kill "-$1" "$pid" 2>/dev/null; }
+  tries=0
+  while alive && [ "$tries" -lt 120 ]; do
+    tries=$((tries + 1))
+    sleep 0.05
+  done
+  alive && slay
+  [ -z "$pid" ] || reap
+}
+
+launch() {
+  # What this shell ignores the server must not inherit.
+  (trap - INT TERM HUP PIPE; cd "$dir" && exec "$@") >> "$dir/server.log" 2>&1 < /dev/null &
+  pid=$!
+}
+
+echo "$dir"
+while read -r order; do
+  case $order in
+    start) finish "$STOP_SIGNAL"; launch "$@"; echo "$pid" ;;
+    alive) if alive; then echo yes; else echo no; fi ;;
+    pause) freeze; echo done ;;
+    resume) thaw; echo done ;;
+    kill) slay; echo done ;;
+    stop) finish "$STOP_SIGNAL"; echo done ;;
+  esac
+done
+
+finish "$END_SIGNAL"
+# Whoever was copying into the folder when our owner died may still be at it.
+tries=0
+cd /
+while [ -e "$dir" ] && [ "$tries" -lt 50 ]; do
+  rm -rf "$dir" 2>/dev/null
+  [ ! -e "$dir" ] || sleep 0.1
+  tries=$((tries + 1))
+done

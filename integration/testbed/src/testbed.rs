@@ -1,0 +1,112 @@
+//! Everything together.
+
+use std::sync::Arc;
+
+use crate::{
+    backstage::Backstage,
+    config::{Config, Launcher},
+    error::Result,
+    jwt::Signer,
+    kubernetes::ApiServer,
+    openbao::{DB_ROLE, KUBERNETES_MOUNT, OpenBao, ROLE},
+    pki::Authority,
+    postgres::Postgres,
+    recorder::Recorder,
+    service_account::ServiceAccount,
+};
+
+/// OpenBao, PostgreSQL and a service account, set up for each other.
+///
+/// Dropping it ends the servers and removes their folders, and waits until that is done. The same happens, without
+/// anybody waiting, when the process ends in any other way.
+#[derive(Debug)]
+pub struct Testbed {
+    service_account: ServiceAccount,
+    openbao: OpenBao,
+    postgres: Postgres,
+    database_url: String,
+    _cluster: ApiServer,
+}
+
+impl Testbed {
+    /// Starts and configures everything; installs what is missing where it can.
+    pub async fn start(config: Config) -> Result<Self> {
+        // A second launcher has to say here what stands in for `Supervisor`.
+        let Launcher::Processes = config.launcher;
+        let backstage = Backstage::new()?;
+        let authority = Authority::new()?;
+        let signer = Arc::new(Signer::new()?);
+        let cluster = ApiServer::start(&backstage, &authority, signer.clone())?;
+        let (openbao, postgres) = tokio::try_join!(
+            OpenBao::launch(&backstage, &config, &authority),
+            Postgres::launch(&backstage, config.report),
+        )?;
+        openbao.configure(&config, &postgres, &cluster, authority.pem()).await?;
+        let service_account = ServiceAccount::new(openbao.folder().join("serviceaccount"), signer)?;
+        let database_url =
+            format!("postgres://{}:{}/{}", postgres.host(), postgres.port(), postgres.database());
+        Ok(Self { service_account, openbao, postgres, database_url, _cluster: cluster })
+    }
+
+    /// The OpenBao server.
+    pub fn openbao(&self) -> &OpenBao {
+        &self.openbao
+    }
+
+    /// The PostgreSQL server.
+    pub fn postgres(&self) -> &Postgres {
+        &self.postgres
+    }
+
+    /// The service account that may log in.
+    pub fn service_account(&self) -> &ServiceAccount {
+        &self.service_account
+    }
+
+    /// Where Kubernetes logins are mounted, below `auth/`.
+    pub fn kubernetes_mount(&self) -> &'static str {
+        KUBERNETES_MOUNT
+    }
+
+    /// The role to log in for.
+    pub fn role(&self) -> &'static str {
+        ROLE
+    }
+
+    /// The role of the engine `database` to ask for credentials.
+    pub fn db_role(&self) -> &'static str {
+        DB_ROLE
+    }
+
+    /// The database's address, without credentials.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// Starts a proxy in front of OpenBao that counts requests and can answer in its stead.
+    pub fn recorder(&self) -> Result<Recorder> {
+        Recorder::start(self.openbao.address())
+    }
+
+    /// The environment of a service that uses this testbed, and `TESTBED_ROOT_TOKEN` for whoever disturbs it.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let token = self.service_account.token_path();
+        let variables = [
+            ("VAULT_ADDR", self.openbao.address()),
+            ("VAULT_ROLE", self.role().into()),
+            ("VAULT_JWT_FILE", token.to_string_lossy().into_owned()),
+            ("DATABASE_ROLE", self.db_role().into()),
+            ("DATABASE_URL", self.database_url.clone()),
+            ("TESTBED_ROOT_TOKEN", self.openbao.root_token().into()),
+        ];
+        variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+impl Drop for Testbed {
+    fn drop(&mut self) {
+        // Both end at the same time; the fields' own drops wait.
+        self.openbao.release();
+        self.postgres.release();
+    }
+}

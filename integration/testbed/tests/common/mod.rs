@@ -1,0 +1,87 @@
+#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "helpers of tests")]
+
+use std::{future::Future, path::Path, time::Duration};
+
+use leasehold_testbed::{Claims, Config, Testbed};
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+use tokio::time::{Instant, interval};
+use tokio_postgres::NoTls;
+
+pub(crate) async fn start() -> Testbed {
+    start_with(Config::default()).await
+}
+
+pub(crate) async fn start_with(config: Config) -> Testbed {
+    Testbed::start(Config { report: |text| eprintln!("{text}"), ..config }).await.unwrap()
+}
+
+/// Waits for a condition of the servers.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let mut ticks = interval(Duration::from_millis(20));
+    while Instant::now() < deadline {
+        ticks.tick().await;
+        if condition().await {
+            return;
+        }
+    }
+    panic!("never: {what}");
+}
+
+pub(crate) fn client() -> Client {
+    Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap()
+}
+
+pub(crate) async fn log_in_with(testbed: &Testbed, jwt: &str) -> Response {
+    let url = format!("{}/v1/auth/{}/login", testbed.openbao().address(), testbed.kubernetes_mount());
+    client().post(url).json(&json!({ "role": testbed.role(), "jwt": jwt })).send().await.unwrap()
+}
+
+pub(crate) async fn log_in_as(testbed: &Testbed, claims: &Claims) -> Response {
+    log_in_with(testbed, &testbed.service_account().token(claims).unwrap()).await
+}
+
+pub(crate) async fn log_in(testbed: &Testbed) -> Value {
+    let answer =
+        log_in_with(testbed, &std::fs::read_to_string(testbed.service_account().token_path()).unwrap()).await;
+    let status = answer.status();
+    let body = answer.text().await.unwrap();
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str::<Value>(&body).unwrap()["auth"].clone()
+}
+
+pub(crate) async fn credentials(testbed: &Testbed, token: &str) -> Value {
+    let url = format!("{}/v1/database/creds/{}", testbed.openbao().address(), testbed.db_role());
+    let answer = client().get(url).header("X-Vault-Token", token).send().await.unwrap();
+    let status = answer.status();
+    let body = answer.text().await.unwrap();
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+pub(crate) async fn connect(
+    testbed: &Testbed,
+    credentials: &Value,
+) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let mut config: tokio_postgres::Config = testbed.database_url().parse().unwrap();
+    config.user(credentials["data"]["username"].as_str().unwrap());
+    config.password(credentials["data"]["password"].as_str().unwrap());
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// The processes that work in a folder, there or deleted.
+pub(crate) fn processes_in(folder: &Path) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| {
+            let cwd = std::fs::read_link(process.path().join("cwd")).ok()?;
+            cwd.to_str()?
+                .starts_with(folder.to_str()?)
+                .then(|| process.file_name().to_string_lossy().into_owned())
+        })
+        .collect()
+}
