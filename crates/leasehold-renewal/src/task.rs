@@ -145,10 +145,15 @@ impl<P: Provider> Task<P> {
         }
     }
 
-    /// What to do next, and when. Also forgets what no longer holds.
+    /// What to do next, and when.
     fn plan(&mut self, now: Moment) -> Option<schedule::Plan> {
-        self.known.parent_end = self.record.parent().map(|token| token.usable_until());
+        self.look_at_token();
         schedule::next(now, &self.known, self.settings.drain_budget, self.jitter)
+    }
+
+    /// The token's own keeper moves its end while we sleep.
+    fn look_at_token(&mut self) {
+        self.known.parent_end = self.record.parent().map(|token| token.usable_until());
     }
 
     async fn renew(&mut self) {
@@ -171,6 +176,7 @@ impl<P: Provider> Task<P> {
             (self.known.granted_at, self.known.granted) = (sent, Some(ttl));
         }
         (self.known.failure, self.known.verify) = (None, false);
+        self.look_at_token();
         self.known.capped = truncated && ends_with_its_token(&self.known);
         if truncated && !self.known.capped {
             self.known.replace = Some((Reason::Truncated, sent));

@@ -71,3 +71,18 @@ async fn two_roles_on_one_token_move_by_themselves() {
     assert_eq!(b.unwrap().parent().unwrap().generation().number(), 2);
     assert_eq!((one.count("issue"), two.count("issue")), (2, 2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_renewed_meanwhile_does_not_make_max_ttl_look_like_its_end() {
+    // The lease's max TTL (10 s) is where the token would have ended (9 s, more or less), had it not been renewed.
+    let tokens = Server::new(9, 86_400);
+    let token = tokens.builder().start(tokens.clone()).await.unwrap();
+    let leases = Server::new(11, 10).under(token.current(), &tokens.clock);
+    let login = leases.builder().start(leases.clone()).await.unwrap();
+    login.current().changed().await.unwrap();
+    assert_eq!(
+        (tokens.count("renew"), leases.count("renew")),
+        (1, 1),
+        "replaced at the first truncated grant"
+    );
+}

@@ -51,7 +51,12 @@ impl Service {
     ///
     /// # Errors
     /// Whatever kept it from starting.
-    pub async fn start_with(testbed: Testbed, recorder: Recorder, vault: Arc<dyn Vault>, login: Login) -> Result<Self> {
+    pub async fn start_with(
+        testbed: Testbed,
+        recorder: Recorder,
+        vault: Arc<dyn Vault>,
+        login: Login,
+    ) -> Result<Self> {
         let token = Keeper::start(login).await?;
         let login = Keeper::start(DatabaseRole::new(vault, token.current(), testbed.db_role())).await?;
         let pool = pool(&testbed).connect(login.current()).await?;
@@ -105,7 +110,8 @@ pub fn load(pool: &PgPool, rate: u32) -> Load {
     Load::start(rate, move || {
         let pool = pool.clone();
         async move {
-            let row: Result<i64, _> = sqlx::query_scalar("SELECT count(*) FROM measurements").fetch_one(&pool).await;
+            let row: Result<i64, _> =
+                sqlx::query_scalar("SELECT count(*) FROM measurements").fetch_one(&pool).await;
             row.map(drop)
         }
     })
@@ -115,7 +121,11 @@ pub fn load(pool: &PgPool, rate: u32) -> Load {
 ///
 /// # Errors
 /// If it does not within `bound`; the error says what was waited for.
-pub async fn wait_until<F: Future<Output = bool>>(what: &str, bound: Duration, mut condition: impl FnMut() -> F) -> Result<Duration> {
+pub async fn wait_until<F: Future<Output = bool>>(
+    what: &str,
+    bound: Duration,
+    mut condition: impl FnMut() -> F,
+) -> Result<Duration> {
     let began = Instant::now();
     let mut look = interval(Duration::from_millis(50));
     loop {

@@ -22,7 +22,9 @@ fn every_arrow_between_library_crates_ends_at_core() {
 
 #[test]
 fn only_leasehold_vault_knows_vaultrs_and_http() {
-    for package in packages().iter().filter(|package| is_library(package) && package["name"] != "leasehold-vault") {
+    for package in
+        packages().iter().filter(|package| is_library(package) && package["name"] != "leasehold-vault")
+    {
         for foreign in ["vaultrs", "rustify", "reqwest", "hyper"] {
             assert!(!dependencies(package).contains(&foreign), "{} -> {foreign}", package["name"]);
         }
@@ -32,18 +34,32 @@ fn only_leasehold_vault_knows_vaultrs_and_http() {
 #[test]
 fn core_auth_secrets_and_renewal_stay_light() {
     for package in ["leasehold-core", "leasehold-auth", "leasehold-secrets", "leasehold-renewal"] {
-        let tree = cargo(&["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+        let tree = cargo(&[
+            "tree",
+            "--package",
+            package,
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ]);
         let mut crates: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
         crates.sort_unstable();
         crates.dedup();
         crates.retain(|name| !name.is_empty() && !name.starts_with("leasehold-"));
         assert!(crates.len() <= 30, "{package} weighs {} third-party crates: {crates:?}", crates.len());
-        assert!(!crates.iter().any(|name| ["reqwest", "hyper", "sqlx", "vaultrs"].contains(name)), "{package}: {crates:?}");
+        assert!(
+            !crates.iter().any(|name| ["reqwest", "hyper", "sqlx", "vaultrs"].contains(name)),
+            "{package}: {crates:?}"
+        );
     }
 }
 
 fn packages() -> Vec<Value> {
-    let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).unwrap();
+    let metadata: Value =
+        serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
 
@@ -53,7 +69,9 @@ fn is_library(package: &Value) -> bool {
 
 fn dependencies(package: &Value) -> Vec<&str> {
     let all = package["dependencies"].as_array().unwrap().iter();
-    all.filter(|dependency| dependency["kind"].is_null()).filter_map(|dependency| dependency["name"].as_str()).collect()
+    all.filter(|dependency| dependency["kind"].is_null())
+        .filter_map(|dependency| dependency["name"].as_str())
+        .collect()
 }
 
 fn cargo(arguments: &[&str]) -> String {

@@ -170,7 +170,10 @@ impl Tally {
 
 impl fmt::Debug for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tally").field("queries", &self.all.len()).field("failed", &self.failed).finish_non_exhaustive()
+        f.debug_struct("Tally")
+            .field("queries", &self.all.len())
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
     }
 }
 

@@ -28,7 +28,8 @@ impl Stage {
     }
 
     fn kubernetes(&self) -> Kubernetes {
-        Kubernetes::new(self.vault.clone(), self.testbed.role()).jwt_path(self.testbed.service_account().token_path())
+        Kubernetes::new(self.vault.clone(), self.testbed.role())
+            .jwt_path(self.testbed.service_account().token_path())
     }
 
     /// The error of a start, which must come in time, after few requests, and without the JWT.
@@ -51,7 +52,8 @@ async fn logins_that_cannot_work() {
     let stage = Stage::set().await;
     let account = stage.testbed.service_account();
 
-    let role = stage.refusal(Kubernetes::new(stage.vault.clone(), "nobody").jwt_path(account.token_path())).await;
+    let role =
+        stage.refusal(Kubernetes::new(stage.vault.clone(), "nobody").jwt_path(account.token_path())).await;
     assert_eq!((role.kind(), role.party()), (ErrorKind::LoginRefused, Party::Vault), "{role}");
 
     let mount = stage.refusal(stage.kubernetes().mount("nowhere")).await;
@@ -108,11 +110,15 @@ async fn roles_that_cannot_work() {
     let token: Keeper<Token> = Keeper::start(login).await.unwrap();
     let other = stage.refusal(DatabaseRole::new(stage.vault.clone(), token.current(), "other")).await;
     assert_eq!(other.kind(), ErrorKind::Denied, "{other}");
-    assert!(other.to_string().contains("database/creds/other") && other.to_string().contains("read"), "{other}");
+    assert!(
+        other.to_string().contains("database/creds/other") && other.to_string().contains("read"),
+        "{other}"
+    );
 
     let body = serde_json::json!({});
     stage.testbed.openbao().request("DELETE", "database/roles/pipeline", Some(body)).await.unwrap();
-    let gone = stage.refusal(DatabaseRole::new(stage.vault.clone(), token.current(), stage.testbed.db_role())).await;
+    let gone =
+        stage.refusal(DatabaseRole::new(stage.vault.clone(), token.current(), stage.testbed.db_role())).await;
     assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
     token.shutdown().await.unwrap();
 }
@@ -141,7 +147,10 @@ async fn a_database_that_is_away_is_told_within_a_bound_and_a_lazy_pool_waits_fo
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_of_a_second_is_kept_alive_without_a_hot_loop() {
     let second = Duration::from_secs(1);
-    let service = Service::start(Config { lease_ttl: second, lease_max_ttl: 3 * second, ..Config::default() }).await.unwrap();
+    let service =
+        Service::start(Config { lease_ttl: second, lease_max_ttl: 3 * second, ..Config::default() })
+            .await
+            .unwrap();
     let load = service.load(50);
     service.recorder.clear();
     let_pass(8 * second).await;
@@ -151,6 +160,12 @@ async fn a_lease_of_a_second_is_kept_alive_without_a_hot_loop() {
     assert!(generation >= 3, "generation {generation}");
     let measured = load.stop().await;
     // There are a few hundred milliseconds to drain; a run on a loaded machine may lose some queries, and says so.
-    assert!(measured.failed * 50 <= measured.queries, "{} of {} failed: {:?}", measured.failed, measured.queries, measured.failures);
+    assert!(
+        measured.failed * 50 <= measured.queries,
+        "{} of {} failed: {:?}",
+        measured.failed,
+        measured.queries,
+        measured.failures
+    );
     service.stop().await.unwrap();
 }

@@ -40,7 +40,8 @@ async fn a_pool_that_outlives_every_other_variable_goes_on_rotating() {
     async fn build(testbed: &Testbed, recorder: &Recorder) -> PgPool {
         let vault = vault(recorder).unwrap();
         let token = Keeper::start(kubernetes(testbed, &vault)).await.unwrap();
-        let login = Keeper::start(DatabaseRole::new(vault, token.current(), testbed.db_role())).await.unwrap();
+        let login =
+            Keeper::start(DatabaseRole::new(vault, token.current(), testbed.db_role())).await.unwrap();
         pool(testbed).connect(login.current()).await.unwrap()
     }
     let testbed = Testbed::start(Config::default()).await.unwrap();

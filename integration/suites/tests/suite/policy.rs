@@ -14,14 +14,19 @@ async fn without_leave_to_revoke_leases_it_asks_once_and_nothing_is_left_all_the
     let mut seen = Vec::new();
     wait_until("two leases given up", Duration::from_secs(60), || {
         seen.extend(events(&mut happened));
-        let given_up = seen.iter().filter(|event| matches!(event, EventKind::Revoked { alone: false })).count();
+        let given_up =
+            seen.iter().filter(|event| matches!(event, EventKind::Revoked { alone: false })).count();
         async move { given_up >= 2 }
     })
     .await
     .unwrap();
     let measured = load.stop().await;
     assert_eq!(measured.failed, 0, "{:?}", measured.failures);
-    assert_eq!(service.recorder.count("PUT", "/v1/sys/leases/revoke") + service.recorder.count("POST", "/v1/sys/leases/revoke"), 1);
+    assert_eq!(
+        service.recorder.count("PUT", "/v1/sys/leases/revoke")
+            + service.recorder.count("POST", "/v1/sys/leases/revoke"),
+        1
+    );
     // The token's revoke-self takes its leases along.
     service.stop().await.unwrap();
 }

@@ -19,7 +19,9 @@ async fn a_given_token_is_renewed_and_survives_the_shut_down() {
     let service = Service::start_with(testbed, recorder, vault, login).await.unwrap();
     let load = service.load(50);
     wait_until("renewed three times", Duration::from_secs(20), || async {
-        service.recorder.count("PUT", "/v1/auth/token/renew-self") + service.recorder.count("POST", "/v1/auth/token/renew-self") >= 3
+        service.recorder.count("PUT", "/v1/auth/token/renew-self")
+            + service.recorder.count("POST", "/v1/auth/token/renew-self")
+            >= 3
     })
     .await
     .unwrap();
@@ -62,7 +64,11 @@ async fn batch_tokens_are_succeeded_in_time_without_needless_issues() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_latest_jwt_is_used_also_after_it_was_missing_for_a_while() {
-    let config = Config { token_ttl: Duration::from_secs(4), token_max_ttl: Duration::from_secs(8), ..Config::default() };
+    let config = Config {
+        token_ttl: Duration::from_secs(4),
+        token_max_ttl: Duration::from_secs(8),
+        ..Config::default()
+    };
     let service = Service::start(config).await.unwrap();
     let load = service.load(50);
     let account = service.testbed.service_account();

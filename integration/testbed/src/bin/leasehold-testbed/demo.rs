@@ -90,6 +90,7 @@ async fn serve(options: &Options, servers: &Servers, view: &View, outcome: &mut 
     let role = DatabaseRole::new(vault, token.current(), &options.db_role).mount(&options.db_mount);
     let login = Keeper::start(role).await.context("obtaining credentials")?;
     let pool = leasehold_sqlx::Postgres::from_url(servers.database_url())?
+        .min_connections(options.connections)
         .max_connections(options.connections)
         .connect(login.current())
         .await

@@ -16,9 +16,17 @@ pub(crate) struct Options {
 /// Runs the tests with nextest where it is installed, and the doc tests, which nextest does not know.
 pub(crate) fn run(options: &Options) -> ExitCode {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let nextest = Command::new(&cargo).args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let nextest = Command::new(&cargo)
+        .args(["nextest", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     let has_nextest = nextest.is_ok_and(|status| status.success());
-    let tests: &[&str] = if has_nextest { &["nextest", "run", "--workspace"] } else { &["test", "--workspace", "--all-targets"] };
+    let tests: &[&str] = if has_nextest {
+        &["nextest", "run", "--workspace"]
+    } else {
+        &["test", "--workspace", "--all-targets"]
+    };
     let filtered = !options.arguments.is_empty();
     let mut passed = cargo_run(&cargo, tests, &options.arguments);
     if !filtered {

@@ -31,11 +31,17 @@ async fn keep() -> Result<()> {
     let file = leasehold_testbed::target_folder().join("testbed").join("env");
     write(&file, &environment).with_context(|| format!("writing {}", file.display()))?;
     let (bao, file) = (testbed.openbao().binary().display(), file.display());
-    println!("OpenBao and PostgreSQL are up until Ctrl-C. In another terminal:\n\n  source {file}\n\n{environment}");
+    println!(
+        "OpenBao and PostgreSQL are up until Ctrl-C. In another terminal:\n\n  source {file}\n\n{environment}"
+    );
     println!("Three things to try:");
-    println!("  cargo run --package quickstart                    # rows, read by a user that did not exist before");
+    println!(
+        "  cargo run --package quickstart                    # rows, read by a user that did not exist before"
+    );
     println!("  cargo testbed demo --external --query 'SELECT count(*) FROM measurements'");
-    println!("  VAULT_TOKEN=\"$TESTBED_ROOT_TOKEN\" {bao} lease revoke -prefix database/creds/pipeline   # and watch the demo");
+    println!(
+        "  VAULT_TOKEN=\"$TESTBED_ROOT_TOKEN\" {bao} lease revoke -prefix database/creds/pipeline   # and watch the demo"
+    );
     asked_to_stop().await;
     drop(std::fs::remove_file(file.to_string()));
     Ok(())

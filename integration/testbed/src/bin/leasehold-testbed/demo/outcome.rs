@@ -50,9 +50,14 @@ impl Outcome {
         // The TTLs of somebody's own server are theirs.
         let expected = if external { 0 } else { expected_rotations(self.seconds) };
         if self.rotations < expected {
-            wrong.push(format!("{} rotations in {:.0} s; {expected} were to be expected", self.rotations, self.seconds));
+            wrong.push(format!(
+                "{} rotations in {:.0} s; {expected} were to be expected",
+                self.rotations, self.seconds
+            ));
         }
-        for (what, left) in [("leases", self.leases_left), ("tokens", self.tokens_left), ("database users", self.users_left)] {
+        for (what, left) in
+            [("leases", self.leases_left), ("tokens", self.tokens_left), ("database users", self.users_left)]
+        {
             if let Some(left @ 1..) = left {
                 wrong.push(format!("{left} {what} left behind"));
             }
@@ -61,7 +66,11 @@ impl Outcome {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number, rounded down, not below zero")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a small number, rounded down, not below zero"
+)]
 fn expected_rotations(seconds: f64) -> u64 {
     (seconds / 15.0 - 1.0).floor().max(0.0) as u64
 }
@@ -71,7 +80,15 @@ mod tests {
     use super::*;
 
     fn good() -> Outcome {
-        Outcome { seconds: 60.0, queries: 12_000, rotations: 3, leases_left: Some(0), tokens_left: Some(0), users_left: Some(0), ..Outcome::default() }
+        Outcome {
+            seconds: 60.0,
+            queries: 12_000,
+            rotations: 3,
+            leases_left: Some(0),
+            tokens_left: Some(0),
+            users_left: Some(0),
+            ..Outcome::default()
+        }
     }
 
     #[test]
@@ -82,15 +99,30 @@ mod tests {
         assert!(Outcome { rotations: 0, ..good() }.verdict(true).is_empty());
         assert!(Outcome { rotations: 0, seconds: 29.9, ..good() }.verdict(false).is_empty());
         assert_eq!(Outcome { rotations: 0, seconds: 30.0, ..good() }.verdict(false).len(), 1);
-        assert_eq!(Outcome { users_left: Some(2), ..good() }.verdict(false), ["2 database users left behind"]);
+        assert_eq!(
+            Outcome { users_left: Some(2), ..good() }.verdict(false),
+            ["2 database users left behind"]
+        );
         assert_eq!(Outcome { error: Some("no".to_owned()), ..good() }.verdict(true), ["no"]);
     }
 
     #[test]
     fn the_object_has_the_documented_fields() {
         let value: serde_json::Value = serde_json::from_str(&good().to_json()).unwrap();
-        let fields = ["seconds", "queries", "failed", "rotations", "token_generations", "leases_left", "tokens_left",
-            "users_left", "p50_us", "p99_us", "p999_us", "max_us"];
+        let fields = [
+            "seconds",
+            "queries",
+            "failed",
+            "rotations",
+            "token_generations",
+            "leases_left",
+            "tokens_left",
+            "users_left",
+            "p50_us",
+            "p99_us",
+            "p999_us",
+            "max_us",
+        ];
         let object = value.as_object().unwrap();
         assert_eq!(object.len(), fields.len());
         for field in fields {

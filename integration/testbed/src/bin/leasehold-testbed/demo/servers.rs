@@ -22,7 +22,8 @@ impl Servers {
     pub(crate) async fn start(options: &Options) -> Result<Self> {
         if options.external {
             let database_url = options.database_url.clone();
-            let database_url = database_url.context("--external needs your database: set DATABASE_URL, without credentials")?;
+            let database_url = database_url
+                .context("--external needs your database: set DATABASE_URL, without credentials")?;
             return Ok(Self::External { database_url });
         }
         let config = Config { report: |line| eprintln!("{line}"), ..Config::default() };
@@ -31,7 +32,9 @@ impl Servers {
 
     pub(crate) fn vault(&self, options: &Options) -> Result<Arc<dyn Vault>> {
         Ok(match self {
-            Self::Testbed(testbed) => Arc::new(Client::builder().address(testbed.openbao().address()).build()?),
+            Self::Testbed(testbed) => {
+                Arc::new(Client::builder().address(testbed.openbao().address()).build()?)
+            }
             Self::External { .. } => {
                 let _ = options;
                 Arc::new(Client::from_env()?)
@@ -41,9 +44,9 @@ impl Servers {
 
     pub(crate) fn login(&self, options: &Options, vault: Arc<dyn Vault>) -> Result<Login> {
         Ok(match self {
-            Self::Testbed(testbed) => {
-                Box::new(Kubernetes::new(vault, &options.role).jwt_path(testbed.service_account().token_path()))
-            }
+            Self::Testbed(testbed) => Box::new(
+                Kubernetes::new(vault, &options.role).jwt_path(testbed.service_account().token_path()),
+            ),
             Self::External { .. } => leasehold_auth::detect(vault, &options.role)?,
         })
     }

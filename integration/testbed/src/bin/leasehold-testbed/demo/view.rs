@@ -29,7 +29,9 @@ impl View {
             Form::Silent
         } else if std::io::stdout().is_terminal() {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
-            bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_style(
+                ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
             Form::Terminal(bar)
         } else {
             Form::Plain
@@ -54,21 +56,36 @@ impl View {
             return;
         }
         let (glance, of_token, of_login) = (load.glance(), token.health(), login.health());
-        let username = login.get().map_or_else(|_| "-".to_owned(), |login| login.secret().username().to_owned());
+        let username =
+            login.get().map_or_else(|_| "-".to_owned(), |login| login.secret().username().to_owned());
         let mut connections = String::new();
         for (generation, open) in &of_login.connections {
             let _ = write!(connections, " {open} of generation {generation}");
         }
-        let number = |generation: Option<leasehold_core::Generation>| generation.map_or(0, |generation| generation.number());
+        let number = |generation: Option<leasehold_core::Generation>| {
+            generation.map_or(0, |generation| generation.number())
+        };
         let red = if glance.failed > 0 { AnsiColor::Red.on_default().bold() } else { Style::new() };
         let lines = [
-            format!("credentials generation {} {username}, {} left", number(of_login.generation), left(of_login.usable_for)),
+            format!(
+                "credentials generation {} {username}, {} left",
+                number(of_login.generation),
+                left(of_login.usable_for)
+            ),
             format!("token generation {}, {} left", number(of_token.generation), left(of_token.usable_for)),
             format!("connections:{connections}"),
-            format!("queries {} ok, {red}{} failed{red:#}, p50 {:.1} ms, p99 {:.1} ms", glance.queries - glance.failed, glance.failed, millis(glance.p50), millis(glance.p99)),
+            format!(
+                "queries {} ok, {red}{} failed{red:#}, p50 {:.1} ms, p99 {:.1} ms",
+                glance.queries - glance.failed,
+                glance.failed,
+                millis(glance.p50),
+                millis(glance.p99)
+            ),
         ];
         let trouble = [&of_login.status, &of_token.status].into_iter().find_map(|status| match status {
-            Status::Degraded { since, error } => Some(format!("degraded for {:.0} s: {error}", since.as_secs_f64())),
+            Status::Degraded { since, error } => {
+                Some(format!("degraded for {:.0} s: {error}", since.as_secs_f64()))
+            }
             _ => None,
         });
         let failure = glance.failures.last().map(|failure| format!("one failure: {failure}"));
@@ -114,9 +131,14 @@ pub(crate) fn summary(outcome: &Outcome, verdict: &[String]) {
     println!("{} rotations, {} generations of the token", outcome.rotations, outcome.token_generations);
     println!(
         "p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, longest {:.2} ms",
-        micros(outcome.p50_us), micros(outcome.p99_us), micros(outcome.p999_us), micros(outcome.max_us)
+        micros(outcome.p50_us),
+        micros(outcome.p99_us),
+        micros(outcome.p999_us),
+        micros(outcome.max_us)
     );
-    if let (Some(leases), Some(tokens), Some(users)) = (outcome.leases_left, outcome.tokens_left, outcome.users_left) {
+    if let (Some(leases), Some(tokens), Some(users)) =
+        (outcome.leases_left, outcome.tokens_left, outcome.users_left)
+    {
         println!("left behind: {leases} leases, {tokens} tokens, {users} database users");
     }
     if verdict.is_empty() {
@@ -131,7 +153,9 @@ fn describe(kind: &EventKind) -> (Style, String) {
     let (colour, text) = match kind {
         EventKind::Issued { usable_for } => (green, format!("issued, usable for {}", left(*usable_for))),
         EventKind::Renewed { ttl, truncated: false } => (cyan, format!("renewed for {}", left(Some(*ttl)))),
-        EventKind::Renewed { ttl, truncated: true } => (cyan, format!("renewed for {} only: max TTL is near", left(Some(*ttl)))),
+        EventKind::Renewed { ttl, truncated: true } => {
+            (cyan, format!("renewed for {} only: max TTL is near", left(Some(*ttl))))
+        }
         EventKind::Superseded => (green, "replaced: it has a successor".to_owned()),
         EventKind::Adopted => (green, "adopted by the pool".to_owned()),
         EventKind::Retiring { remaining } => (cyan, format!("retiring, {remaining} connections left")),
@@ -140,7 +164,9 @@ fn describe(kind: &EventKind) -> (Style, String) {
         EventKind::Revoked { alone: true } => (green, "revoked".to_owned()),
         EventKind::Revoked { alone: false } => (yellow, "goes with its token".to_owned()),
         EventKind::Rejected { cause } => (red, format!("rejected: {cause}")),
-        EventKind::Failed { error, retry_in } => (red, format!("failed: {error}; next attempt in {}", left(Some(*retry_in)))),
+        EventKind::Failed { error, retry_in } => {
+            (red, format!("failed: {error}; next attempt in {}", left(Some(*retry_in))))
+        }
         EventKind::Recovered => (green, "requests succeed again".to_owned()),
         other => (yellow, format!("{other:?}")),
     };
