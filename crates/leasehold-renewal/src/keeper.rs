@@ -92,9 +92,10 @@ impl<S: Send + Sync + 'static> Keeper<S> {
         let (done, ended_with) = oneshot::channel();
         let Self { current, stop, .. } = self;
         let clock = Arc::clone(current.clock());
-        drop(current);
         let deadline = clock.now() + bound;
         stop.send(Stop { deadline, done }).map_err(|_| ended())?;
+        // Not before: if this is the last handle, the task would end for want of readers, and hear of no stop.
+        drop(current);
         tokio::select! {
             ended_with = ended_with => ended_with.map_err(|_| ended())?,
             // A request that is in flight is not cut off: its answer may be a lease that only we know of.

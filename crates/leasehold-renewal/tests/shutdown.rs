@@ -26,6 +26,16 @@ async fn it_waits_for_users_and_then_revokes() {
     assert!(begun.until(server.clock.now()) < secs(3));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_handle_can_be_the_one_that_shuts_down() {
+    for _ in 0..300 {
+        let server = Server::new(600, 86_400);
+        let keeper = server.builder().start(server.clone()).await.unwrap();
+        keeper.shutdown().await.unwrap();
+        assert_eq!(server.live_leases().len(), 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn users_who_do_not_let_go_lose_it_within_the_bound() {
     let server = Server::new(600, 86_400);

@@ -78,12 +78,12 @@ async fn logins_that_cannot_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_that_cannot_work() {
     let stage = Stage::set().await;
-    let dead = stage.refusal(GivenToken::new(stage.vault.clone(), "s.nosuchtoken")).await;
+    let dead = stage.refusal(GivenToken::new(stage.vault.clone(), "s.hunter2hunter2")).await;
     assert_eq!(dead.kind(), ErrorKind::DeadToken, "{dead}");
-    let broken = stage.refusal(GivenToken::new(stage.vault.clone(), "s.no\nsuch\ntoken")).await;
+    let broken = stage.refusal(GivenToken::new(stage.vault.clone(), "s.hunter2\nhunter2")).await;
     assert!(matches!(broken.kind(), ErrorKind::Configuration | ErrorKind::DeadToken), "{broken}");
     for error in [dead, broken] {
-        assert!(!error.to_string().contains("such"), "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 }
 
@@ -131,8 +131,10 @@ async fn a_database_that_is_away_is_told_within_a_bound_and_a_lazy_pool_waits_fo
     let login = Keeper::start(role).await.unwrap();
     stage.testbed.postgres().stop().await.unwrap();
     let began = Instant::now();
-    let error = pool(&stage.testbed).connect(login.current()).await.unwrap_err();
-    assert!(began.elapsed() < Duration::from_secs(15));
+    // As in sqlx, a database that refuses connections may be starting: it is tried until the acquire timeout.
+    let bounded = pool(&stage.testbed).acquire_timeout(Duration::from_secs(3));
+    let error = bounded.connect(login.current()).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!((error.kind(), error.party()), (ErrorKind::DatabaseUnavailable, Party::Database), "{error}");
 
     let lazy = pool(&stage.testbed).min_connections(0).connect_lazy(login.current()).unwrap();
