@@ -21,12 +21,15 @@ struct Service {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt().with_env_filter(env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned())).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
+        .init();
     let vault = Arc::new(leasehold_vault::Client::from_env()?);
     let token = Keeper::start(leasehold_auth::detect(vault.clone(), "pipeline")?).await?;
     let login = Keeper::start(DatabaseRole::new(vault, token.current(), "pipeline")).await?;
     let database = env::var("DATABASE_URL").context("set DATABASE_URL, without a user and a password")?;
-    let pool = leasehold_sqlx::Postgres::from_url(&database)?.max_connections(10).connect(login.current()).await?;
+    let pool =
+        leasehold_sqlx::Postgres::from_url(&database)?.max_connections(10).connect(login.current()).await?;
 
     let service = Service { pool: pool.clone(), login: login.current() };
     let app = Router::new()
@@ -34,7 +37,8 @@ async fn main() -> Result<()> {
         .route("/health/live", get(|| async { "alive" }))
         .route("/health/ready", get(ready))
         .with_state(service);
-    let listener = TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8080".to_owned())).await?;
+    let listener =
+        TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8080".to_owned())).await?;
     tracing::info!(address = %listener.local_addr()?, "listening");
     axum::serve(listener, app).with_graceful_shutdown(asked_to_stop()).await?;
 
@@ -45,8 +49,11 @@ async fn main() -> Result<()> {
 }
 
 async fn count(State(service): State<Service>) -> Result<Json<Value>, (StatusCode, String)> {
-    let row = sqlx::query_as("SELECT session_user::text, count(*) FROM measurements").fetch_one(&service.pool).await;
-    let (user, rows): (String, i64) = row.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
+    let row = sqlx::query_as("SELECT session_user::text, count(*) FROM measurements")
+        .fetch_one(&service.pool)
+        .await;
+    let (user, rows): (String, i64) =
+        row.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
     Ok(Json(json!({ "user": user, "rows": rows })))
 }
 
@@ -58,7 +65,8 @@ async fn ready(State(service): State<Service>) -> (StatusCode, Json<Value>) {
         Status::Degraded { error, .. } => Some(error.to_string()),
         _ => None,
     };
-    let code = if service.login.health().is_usable() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code =
+        if service.login.health().is_usable() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let generation = generation.map(leasehold_core::Generation::number);
     (code, Json(json!({ "generation": generation, "seconds_left": seconds_left, "degraded": degraded })))
 }

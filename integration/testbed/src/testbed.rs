@@ -1,6 +1,11 @@
 //! Everything together.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::time::interval;
 
 use crate::{
     backstage::Backstage,
@@ -21,7 +26,7 @@ use crate::{
 /// anybody waiting, when the process ends in any other way.
 #[derive(Debug)]
 pub struct Testbed {
-    service_account: ServiceAccount,
+    service_account: Arc<ServiceAccount>,
     openbao: OpenBao,
     postgres: Postgres,
     database_url: String,
@@ -43,6 +48,8 @@ impl Testbed {
         )?;
         openbao.configure(&config, &postgres, &cluster, authority.pem()).await?;
         let service_account = ServiceAccount::new(openbao.folder().join("serviceaccount"), signer)?;
+        let service_account = Arc::new(service_account);
+        backstage.spawn(rotate_like_the_kubelet(Arc::downgrade(&service_account)));
         let database_url =
             format!("postgres://{}:{}/{}", postgres.host(), postgres.port(), postgres.database());
         Ok(Self { service_account, openbao, postgres, database_url, _cluster: cluster })
@@ -108,5 +115,18 @@ impl Drop for Testbed {
         // Both end at the same time; the fields' own drops wait.
         self.openbao.release();
         self.postgres.release();
+    }
+}
+
+/// The kubelet replaces a token of an hour when four fifths of it are over.
+async fn rotate_like_the_kubelet(account: Weak<ServiceAccount>) {
+    let mut due = interval(Duration::from_secs(48 * 60));
+    due.tick().await;
+    loop {
+        due.tick().await;
+        let Some(account) = account.upgrade() else { return };
+        if let Err(error) = account.rotate() {
+            tracing::warn!(%error, "the service account's token was not rotated");
+        }
     }
 }

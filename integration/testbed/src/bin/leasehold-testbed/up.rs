@@ -1,6 +1,9 @@
 //! `cargo testbed up`.
 
-use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    fmt::Write as _, fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path,
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result};
 use leasehold_testbed::{Config, Testbed};
@@ -30,9 +33,9 @@ async fn keep() -> Result<()> {
     }
     let file = leasehold_testbed::target_folder().join("testbed").join("env");
     write(&file, &environment).with_context(|| format!("writing {}", file.display()))?;
-    let (bao, file) = (testbed.openbao().binary().display(), file.display());
+    let (bao, shown) = (testbed.openbao().binary().display(), file.display());
     println!(
-        "OpenBao and PostgreSQL are up until Ctrl-C. In another terminal:\n\n  source {file}\n\n{environment}"
+        "OpenBao and PostgreSQL are up until Ctrl-C. In another terminal:\n\n  source {shown}\n\n{environment}"
     );
     println!("Three things to try:");
     println!(
@@ -43,13 +46,15 @@ async fn keep() -> Result<()> {
         "  VAULT_TOKEN=\"$TESTBED_ROOT_TOKEN\" {bao} lease revoke -prefix database/creds/pipeline   # and watch the demo"
     );
     asked_to_stop().await;
-    drop(std::fs::remove_file(file.to_string()));
+    drop(std::fs::remove_file(file));
     Ok(())
 }
 
-fn write(file: &PathBuf, text: &str) -> std::io::Result<()> {
+fn write(file: &Path, text: &str) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::write(file, text)
+    // It holds the root token.
+    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(file)?;
+    file.write_all(text.as_bytes())
 }
