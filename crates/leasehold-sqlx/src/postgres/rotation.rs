@@ -1,0 +1,225 @@
+//! Puts credentials into use in a pool, and lets old ones go.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use leasehold_core::{
+    Credentials, Current, Error, ErrorKind, Issued, Party, Result, Retired, Rotate, clock::sleep_until, drive,
+};
+use sqlx::{PgPool, Postgres, pool::PoolConnection, postgres::PgConnectOptions};
+use tokio::{
+    sync::Mutex,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tracing::{debug, warn};
+
+use super::{
+    Stragglers,
+    canary::Canary,
+    error,
+    session::{self, Role, Session},
+    sweep::Retirement,
+};
+use crate::gate::{Gate, InForce};
+
+/// What one pool's task holds. It holds the pool too: sqlx has no weaker handle that could change its options, so the
+/// pool lives until it is closed.
+pub(super) struct Rotation {
+    pub(super) pool: PgPool,
+    pub(super) base: Arc<PgConnectOptions>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) current: Current<Credentials>,
+    pub(super) canary: Canary,
+    /// Held by the one sweep step that is under way.
+    pub(super) sweeping: Arc<Mutex<()>>,
+    pub(super) settings: Settings,
+}
+
+/// What the builder was told beside the pool's options.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) canary_interval: Option<Duration>,
+    pub(super) stragglers: Stragglers,
+    /// The longest that a handshake of our own, or an adoption, may take.
+    pub(super) handshake: Duration,
+}
+
+/// A session that proved credentials, and what had to make room for it.
+pub(super) struct Proof {
+    pub(super) session: Session,
+    /// The slot of the pool's connection that was ended. Held until the proof is over, or the pool would open another
+    /// connection where there is room for one only.
+    displaced: Option<PoolConnection<Postgres>>,
+}
+
+impl Rotation {
+    /// Runs until the pool is closed.
+    pub(super) async fn run(self, first: Arc<Issued<Credentials>>) {
+        // Both are dropped when this is over: half-way, they may hold a connection of the pool, or the canary.
+        tokio::select! {
+            () = self.pool.close_event() => {}
+            () = drive(self.current.clone(), first, &self) => {}
+            () = self.watch() => {}
+        }
+        // The gate still holds the credentials, and a lease is revoked when nobody does: so only after the last
+        // connection has gone.
+        self.pool.close().await;
+        self.canary.close().await;
+        debug!(secret = self.current.name(), "the pool is closed; its rotation ends");
+    }
+
+    /// Asks now and then whether the database still knows the user in force.
+    async fn watch(&self) {
+        let Some(every) = self.settings.canary_interval else { return std::future::pending().await };
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            if let Some((in_force, Err(error))) = self.canary.ask(&self.base, &self.gate).await {
+                self.suspect(&in_force, &error);
+            }
+            if !self.gate.is_retiring() {
+                self.report_in_force(0);
+            }
+        }
+    }
+
+    /// Tells the keeper if an error says that the credentials in force are refused.
+    pub(super) fn suspect(&self, in_force: &InForce, error: &sqlx::Error) {
+        let error = error::translate(&self.base, in_force.issued.secret(), error);
+        let generation = in_force.issued.generation();
+        if error.kind() == ErrorKind::CredentialsRefused {
+            warn!(secret = self.current.name(), %generation, %error, "the database refuses the credentials in force");
+            self.current.reject(generation, error.kind());
+        } else {
+            debug!(secret = self.current.name(), %generation, %error, "the database does not answer");
+        }
+    }
+
+    /// Opens a session with these credentials, making room for it if the server is full.
+    pub(super) async fn prove(&self, credentials: &Credentials) -> Result<Proof, sqlx::Error> {
+        let proving = async {
+            let full = match self.open(credentials).await {
+                Ok(session) => return Ok(Proof { session, displaced: None }),
+                Err(error) if error::is_full(&error) => error,
+                Err(error) => return Err(error),
+            };
+            if self.canary.close().await {
+                match self.open_soon(credentials).await {
+                    Err(error) if error::is_full(&error) => {}
+                    answer => return answer.map(|session| Proof { session, displaced: None }),
+                }
+            }
+            let Some(mut displaced) = self.pool.try_acquire() else { return Err(full) };
+            // Ended by the server, so that the pool does not know that it has room for another.
+            let end = "SELECT pg_terminate_backend(pg_backend_pid())";
+            let _ = sqlx::raw_sql(end).execute(&mut *displaced).await;
+            match self.open_soon(credentials).await {
+                Ok(session) => Ok(Proof { session, displaced: Some(displaced) }),
+                Err(error) => {
+                    let _ = displaced.close().await;
+                    Err(error)
+                }
+            }
+        };
+        timeout(self.settings.handshake, proving).await.unwrap_or_else(|_| Err(error::timed_out()))
+    }
+
+    async fn open(&self, credentials: &Credentials) -> Result<Session, sqlx::Error> {
+        session::open(&self.base, credentials, self.settings.handshake).await
+    }
+
+    /// The server takes a moment to notice that a connection has gone.
+    async fn open_soon(&self, credentials: &Credentials) -> Result<Session, sqlx::Error> {
+        let clock = self.current.clock();
+        for wait in [10, 30, 100, 300] {
+            sleep_until(&**clock, clock.now() + Duration::from_millis(wait)).await;
+            match self.open(credentials).await {
+                Err(error) if error::is_full(&error) => {}
+                answer => return answer,
+            }
+        }
+        self.open(credentials).await
+    }
+
+    /// Keeps the session of a proof as the canary where there is room for one, and gives back what it displaced.
+    pub(super) async fn settle(&self, proof: Proof, in_force: &Issued<Credentials>) {
+        let Proof { session, displaced } = proof;
+        let allowed =
+            displaced.is_none() && has_room(session.role, self.pool.options().get_max_connections());
+        self.canary.keep(session, in_force.generation(), allowed).await;
+        if let Some(displaced) = displaced {
+            let _ = displaced.close().await;
+        }
+    }
+
+    /// Tells how many of the pool's connections are of the credentials in force.
+    pub(super) fn report_in_force(&self, old: usize) {
+        if let Some(in_force) = self.gate.in_force() {
+            let open = usize::try_from(self.pool.size()).unwrap_or(usize::MAX).saturating_sub(old);
+            self.current.report_connections(in_force.issued.generation(), open);
+        }
+    }
+}
+
+/// Whether the user may have a connection beside those of the pool.
+pub(super) fn has_room(role: Option<Role>, max_connections: u32) -> bool {
+    role.and_then(|role| role.limit).is_none_or(|limit| limit > max_connections)
+}
+
+#[async_trait]
+impl Rotate for Rotation {
+    async fn adopt(&self, next: &Arc<Issued<Credentials>>) -> Result<()> {
+        let credentials = next.secret();
+        let proof = self.prove(credentials).await.map_err(|error| match error::is_full(&error) {
+            true => {
+                let waits = "the server has no room for a connection with the new credentials; \
+                             adoption waits until one of the pool's is idle, to close it";
+                Error::new(ErrorKind::DatabaseUnavailable, Party::Database, waits)
+            }
+            false => error::translate(&self.base, credentials, &error),
+        })?;
+        let tells_identity = proof.session.user == credentials.username();
+        if !tells_identity {
+            debug!(
+                username = credentials.username(),
+                session_user = proof.session.user,
+                "a proxy logs in for us; old sessions cannot be told from new ones, nor counted"
+            );
+        }
+        let role = proof.session.role.map(|role| role.oid);
+        let options = session::options(&self.base, credentials);
+        let in_force = InForce { issued: Arc::clone(next), role };
+        self.gate.switch(in_force, tells_identity, || self.pool.set_connect_options(options));
+        self.settle(proof, next).await;
+        Ok(())
+    }
+
+    async fn retire(&self, old: &Arc<Issued<Credentials>>) -> Retired {
+        let generation = old.generation();
+        let remaining = match (self.gate.superseded(generation), self.gate.in_force()) {
+            (Some(superseded), Some(in_force))
+                if superseded.issued.secret().username() != in_force.issued.secret().username() =>
+            {
+                Retirement::new(self, superseded).run().await
+            }
+            // The user is in force: its sessions have nothing to fear.
+            _ => Some(0),
+        };
+        self.gate.retired(generation);
+        self.current.report_connections(generation, 0);
+        self.report_in_force(remaining.unwrap_or(0));
+        if self.settings.canary_interval.is_none() {
+            self.canary.close().await;
+        }
+        Retired { remaining }
+    }
+}
+
+impl Drop for Rotation {
+    fn drop(&mut self) {
+        // The hooks hold the gate for as long as somebody holds the pool, closed or not.
+        self.gate.clear();
+    }
+}

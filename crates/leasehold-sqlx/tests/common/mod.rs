@@ -1,0 +1,354 @@
+//! A PostgreSQL server, a keeper that publishes what it is told, and callers who count their failures.
+#![allow(
+    dead_code,
+    clippy::print_stdout,
+    reason = "every test binary uses a part of it, and a test may print"
+)]
+
+pub(crate) mod proxy;
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::{fs::chown, process::CommandExt},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use leasehold_core::{
+    Credentials, Current, Event, EventKind, Generation, Grant, Lease,
+    clock::{Clock, SystemClock, sleep_until},
+    publish::{self, Channel},
+};
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tempfile::TempDir;
+use tokio::{
+    sync::broadcast,
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+
+const BIN: &str = "/usr/lib/postgresql/15/bin";
+
+/// A server that ends with the last test that uses it.
+pub(crate) struct Server {
+    process: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Server {
+    pub(crate) fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(|poison| poison.into_inner());
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start(&[]));
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
+
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = unprivileged();
+        if let Some((uid, gid)) = owner {
+            chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        }
+        let data = folder.path().join("data");
+        let command = |name: &str| {
+            let mut command = Command::new(format!("{BIN}/{name}"));
+            command.arg("-D").arg(&data).current_dir(folder.path()).stdout(Stdio::null());
+            if let Some((uid, gid)) = owner {
+                command.uid(uid).gid(gid);
+            }
+            command
+        };
+        let made = command("initdb").args(["-U", "admin", "-A", "trust", "--no-sync"]).status().unwrap();
+        assert!(made.success(), "initdb");
+        // The administrator and the user `proxy` need no password; everybody else does.
+        let rules = "host all admin,proxy 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        fs::write(data.join("pg_hba.conf"), rules).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let mut postgres = command("postgres");
+        postgres.args(["-p", &port.to_string(), "-c", "fsync=off", "-c", "max_connections=200"]);
+        postgres.args(["-c", "unix_socket_directories=", "-c", "listen_addresses=127.0.0.1"]).stderr(log);
+        for setting in settings {
+            postgres.args(["-c", setting]);
+        }
+        let server = Self { process: postgres.spawn().unwrap(), port, _folder: folder };
+        let ready = || {
+            let mut ready = Command::new(format!("{BIN}/pg_isready"));
+            ready.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status().unwrap().success()
+        };
+        for _ in 0..200 {
+            if ready() {
+                return server;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!(
+            "PostgreSQL did not start: {}",
+            fs::read_to_string(server._folder.path().join("log")).unwrap()
+        );
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        self.options_at(self.port)
+    }
+
+    pub(crate) fn options_at(&self, port: u16) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).database("postgres")
+    }
+
+    pub(crate) async fn admin(&self) -> Admin {
+        let options = self.options().username("admin").password("none");
+        Admin(PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A fast shutdown, so that shared memory is given back.
+        let _ = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
+        for _ in 0..100 {
+            if let Ok(Some(_)) = self.process.try_wait() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// PostgreSQL refuses to run as root, and Debian's package made a user for it.
+fn unprivileged() -> Option<(u32, u32)> {
+    let root =
+        fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| line.starts_with("Uid:\t0\t"));
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let line = passwd.lines().find(|line| line.starts_with("postgres:"));
+    let mut ids = line.filter(|_| root)?.split(':').skip(2).map(|id| id.parse().unwrap());
+    Some((ids.next()?, ids.next()?))
+}
+
+/// The database's administrator.
+pub(crate) struct Admin(pub(crate) PgPool);
+
+impl Admin {
+    pub(crate) async fn run(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.0).await.unwrap();
+    }
+
+    /// Makes a role whose name no other test has, and returns the name.
+    pub(crate) async fn role(&self, name: &str, password: &str) -> String {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("v-{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let password = password.replace('\'', "''");
+        self.run(&format!(
+            "SET standard_conforming_strings = on; CREATE ROLE \"{name}\" LOGIN PASSWORD '{password}'"
+        ))
+        .await;
+        name
+    }
+
+    pub(crate) async fn sessions(&self, user: &str) -> usize {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1";
+        let count: i64 = sqlx::query_scalar(sql).bind(user).fetch_one(&self.0).await.unwrap();
+        usize::try_from(count).unwrap()
+    }
+
+    pub(crate) async fn wait_for_sessions(&self, user: &str, wanted: usize, within: Duration) {
+        let deadline = Instant::now() + within;
+        loop {
+            let sessions = self.sessions(user).await;
+            if sessions == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{user} has {sessions} sessions, not {wanted}");
+            nap(20).await;
+        }
+    }
+}
+
+/// What a keeper would hold.
+pub(crate) struct Keeper {
+    pub(crate) channel: Channel<Credentials>,
+    pub(crate) events: broadcast::Receiver<Event>,
+}
+
+impl Keeper {
+    pub(crate) fn new() -> Self {
+        let channel = publish::channel("database/creds/test", Arc::new(SystemClock));
+        let events = channel.current.events();
+        Self { channel, events }
+    }
+
+    /// A keeper that has published these credentials for an hour.
+    pub(crate) fn with(user: &str, password: &str) -> Self {
+        let mut keeper = Self::new();
+        keeper.publish(user, password, HOUR);
+        keeper
+    }
+
+    pub(crate) fn publish(&mut self, user: &str, password: &str, ttl: Duration) -> Generation {
+        let grant = Grant::new(Credentials::new(user, password.to_owned()), Lease::new("lease", ttl, true));
+        self.channel.publisher.publish(grant, SystemClock.now());
+        self.channel.current.get().unwrap().generation()
+    }
+
+    pub(crate) fn current(&self) -> Current<Credentials> {
+        self.channel.current.clone()
+    }
+
+    /// Waits for an event of a generation that `pick` picks.
+    pub(crate) async fn event<T>(&mut self, of: Generation, pick: impl Fn(&EventKind) -> Option<T>) -> T {
+        let picking = async {
+            loop {
+                let event = self.events.recv().await.unwrap();
+                if let Some(picked) = pick(&event.kind).filter(|_| event.generation == of) {
+                    return picked;
+                }
+            }
+        };
+        timeout(Duration::from_secs(20), picking).await.expect("the event did not come")
+    }
+
+    pub(crate) async fn adopted(&mut self, generation: Generation) {
+        self.event(generation, |kind| matches!(kind, EventKind::Adopted).then_some(())).await;
+    }
+
+    pub(crate) async fn retired(&mut self, generation: Generation) -> Option<usize> {
+        let retired = |kind: &EventKind| match kind {
+            EventKind::Retired { remaining } => Some(*remaining),
+            _ => None,
+        };
+        self.event(generation, retired).await
+    }
+}
+
+/// Callers who use a pool at a steady pace.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    callers: Vec<JoinHandle<Calls>>,
+    watcher: JoinHandle<()>,
+    smallest: Arc<AtomicU32>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) queries: usize,
+    pub(crate) failures: Vec<String>,
+    pub(crate) latencies: Vec<Duration>,
+    pub(crate) smallest: u32,
+}
+
+impl Load {
+    pub(crate) fn start(pool: &PgPool, callers: usize, pace: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let smallest = Arc::new(AtomicU32::new(pool.size()));
+        let caller = |_| tokio::spawn(call(pool.clone(), Arc::clone(&stop), pace));
+        let callers = (0..callers).map(caller).collect();
+        let (watched, least) = (pool.clone(), Arc::clone(&smallest));
+        let watcher = tokio::spawn(async move {
+            let mut ticks = interval(Duration::from_millis(1));
+            loop {
+                ticks.tick().await;
+                least.fetch_min(watched.size(), Ordering::Relaxed);
+            }
+        });
+        Self { stop, callers, watcher, smallest }
+    }
+
+    pub(crate) async fn stop(self) -> Outcome {
+        self.stop.store(true, Ordering::Relaxed);
+        self.watcher.abort();
+        let smallest = self.smallest.load(Ordering::Relaxed);
+        let mut outcome = Outcome { queries: 0, failures: Vec::new(), latencies: Vec::new(), smallest };
+        for caller in self.callers {
+            let (queries, failures, latencies) = caller.await.unwrap();
+            outcome.queries += queries;
+            outcome.failures.extend(failures);
+            outcome.latencies.extend(latencies);
+        }
+        outcome.latencies.sort_unstable();
+        outcome
+    }
+}
+
+impl Outcome {
+    pub(crate) fn print(&self, what: &str) {
+        let [half, p99, p999, most] = [0.5, 0.99, 0.999, 1.0].map(|part| self.quantile(part));
+        let (queries, smallest) = (self.queries, self.smallest);
+        println!(
+            "{what}: {queries} queries, p50 {half:?} p99 {p99:?} p99.9 {p999:?} max {most:?}, size {smallest} or more"
+        );
+    }
+
+    fn quantile(&self, part: f64) -> Duration {
+        self.latencies[((self.latencies.len() - 1) as f64 * part) as usize]
+    }
+}
+
+/// How many, which failed, and how long each took.
+type Calls = (usize, Vec<String>, Vec<Duration>);
+
+async fn call(pool: PgPool, stop: Arc<AtomicBool>, pace: Duration) -> Calls {
+    let (mut queries, mut failures, mut latencies) = (0, Vec::new(), Vec::new());
+    let mut ticks = interval(pace);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !stop.load(Ordering::Relaxed) {
+        ticks.tick().await;
+        let before = Instant::now();
+        // Reads the catalogue: a ping would succeed even for a user that was dropped.
+        let answer = sqlx::query("SELECT count(*) FROM pg_namespace").execute(&pool).await;
+        latencies.push(before.elapsed());
+        queries += 1;
+        failures.extend(answer.err().map(|error| error.to_string()));
+    }
+    (queries, failures, latencies)
+}
+
+/// Opens `count` connections of a pool and puts them back.
+pub(crate) async fn fill(pool: &PgPool, count: usize) {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(pool.acquire().await.unwrap());
+    }
+    drop(held);
+    nap(50).await;
+}
+
+pub(crate) async fn user_of(connection: &mut PgConnection) -> String {
+    sqlx::query_scalar("SELECT session_user::text").fetch_one(connection).await.unwrap()
+}
+
+pub(crate) async fn user_of_next(pool: &PgPool) -> String {
+    user_of(&mut pool.acquire().await.unwrap()).await
+}
+
+pub(crate) async fn connects(options: PgConnectOptions, user: &str, password: &str) -> bool {
+    let answer = PgConnection::connect_with(&options.username(user).password(password)).await;
+    match answer {
+        Ok(connection) => connection.close().await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+pub(crate) async fn nap(millis: u64) {
+    sleep_until(&SystemClock, SystemClock.now() + Duration::from_millis(millis)).await;
+}
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);

@@ -1,0 +1,266 @@
+//! The user's hooks run, after ours; and nothing slips through ours.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the helpers of tests are tests")]
+
+mod common;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{HOUR, Keeper, SECOND, Server, fill, nap, proxy::Proxy, user_of, user_of_next};
+use leasehold_core::{ErrorKind, Event, EventKind};
+use leasehold_sqlx::Postgres;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_three_run_with_their_own_verdicts() {
+    let server = Server::shared();
+    let admin = server.admin().await;
+    let keeper = Keeper::with(&admin.role("hooks", "p").await, "p");
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let close_next = Arc::new(AtomicBool::new(false));
+    let note = |name: &'static str| {
+        let calls = Arc::clone(&calls);
+        move || calls.lock().unwrap().push(name)
+    };
+    let (connected, acquired, released) = (note("connect"), note("acquire"), note("release"));
+    let closes = Arc::clone(&close_next);
+    let pool = Postgres::new(server.options())
+        // Hooks in here are replaced: this one would fail every check-out.
+        .pool_options(
+            PgPoolOptions::new()
+                .max_connections(1)
+                .before_acquire(|_, _| Box::pin(async { Err(sqlx::Error::RowNotFound) })),
+        )
+        .after_connect(move |connection, _| {
+            connected();
+            Box::pin(async move {
+                sqlx::raw_sql("SET application_name = 'mine'").execute(connection).await.map(drop)
+            })
+        })
+        .before_acquire(move |_, metadata| {
+            acquired();
+            Box::pin(async move { Ok(metadata.idle_for < SECOND) })
+        })
+        .after_release(move |_, _| {
+            released();
+            let keep = !closes.load(Ordering::Relaxed);
+            Box::pin(async move { Ok(keep) })
+        })
+        .connect(keeper.current())
+        .await
+        .unwrap();
+    assert_eq!(pool.options().get_max_connections(), 1);
+    let name: String = sqlx::query_scalar("SHOW application_name").fetch_one(&pool).await.unwrap();
+    assert_eq!(name, "mine");
+    nap(50).await;
+    assert_eq!(*calls.lock().unwrap(), ["connect", "acquire", "release"]);
+    nap(1200).await;
+    close_next.store(true, Ordering::Relaxed);
+    drop(pool.acquire().await.unwrap());
+    nap(50).await;
+    assert_eq!(calls.lock().unwrap()[3..], ["acquire", "connect", "release"], "idle for too long: another");
+    assert_eq!(pool.size(), 0);
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn they_run_for_replacements_too() {
+    let server = Server::shared();
+    let admin = server.admin().await;
+    let (old, new) = (admin.role("setup", "p").await, admin.role("setup", "p").await);
+    let mut keeper = Keeper::with(&old, "p");
+    let pool = Postgres::new(server.options()).max_connections(4).after_connect(|connection, _| {
+        Box::pin(
+            async move { sqlx::raw_sql("SET application_name = 'mine'").execute(connection).await.map(drop) },
+        )
+    });
+    let pool = pool.connect(keeper.current()).await.unwrap();
+    fill(&pool, 4).await;
+    let first = keeper.channel.current.get().unwrap().generation();
+    keeper.publish(&new, "p", HOUR);
+    assert_eq!(keeper.retired(first).await, Some(0));
+    for _ in 0..8 {
+        let name: String = sqlx::query_scalar("SHOW application_name").fetch_one(&pool).await.unwrap();
+        assert_eq!(name, "mine");
+    }
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_that_straddles_the_switch_gives_a_connection_of_the_new_user() {
+    let server = Server::shared();
+    let admin = server.admin().await;
+    let (old, new) = (admin.role("late", "p").await, admin.role("late", "p").await);
+    let proxy = Proxy::start(server.port(), None).await;
+    let mut keeper = Keeper::with(&old, "p");
+    let options = server.options_at(proxy.port).ssl_mode(PgSslMode::Disable);
+    let pool = Postgres::new(options).max_connections(4).connect(keeper.current()).await.unwrap();
+    let held = pool.acquire().await.unwrap();
+    proxy.delay(SECOND);
+    let late = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.acquire().await.unwrap() }
+    });
+    nap(300).await;
+    proxy.delay(Duration::ZERO);
+    let second = keeper.publish(&new, "p", HOUR);
+    keeper.adopted(second).await;
+    assert!(!late.is_finished());
+    let mut late = late.await.unwrap();
+    assert_eq!(user_of(&mut late).await, new);
+    drop((late, held));
+    admin.wait_for_sessions(&old, 0, 5 * SECOND).await;
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_old_user_is_not_let_go_before_a_handshake_under_way_is_counted() {
+    let server = Server::shared();
+    let admin = server.admin().await;
+    let (old, new) = (admin.role("early", "p").await, admin.role("early", "p").await);
+    let proxy = Proxy::start(server.port(), None).await;
+    let mut keeper = Keeper::with(&old, "p");
+    let options = server.options_at(proxy.port).ssl_mode(PgSslMode::Disable);
+    // Nothing else is open that the database could count.
+    let pool = Postgres::new(options).canary_interval(None).connect_lazy(keeper.current()).unwrap();
+    proxy.delay(SECOND);
+    let late = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.acquire().await.map(drop) }
+    });
+    nap(300).await;
+    proxy.delay(Duration::ZERO);
+    let first = keeper.channel.current.get().unwrap().generation();
+    keeper.publish(&new, "p", HOUR);
+    assert_eq!(keeper.retired(first).await, Some(0));
+    admin.run(&format!("DROP ROLE \"{old}\"")).await;
+    late.await.unwrap().expect("the caller was refused");
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_hook_of_the_user_does_not_let_an_old_connection_stay() {
+    let server = Server::shared();
+    let admin = server.admin().await;
+    let (old, new) = (admin.role("slow", "p").await, admin.role("slow", "p").await);
+    let mut keeper = Keeper::with(&old, "p");
+    let slow = Arc::new(AtomicBool::new(false));
+    let is_slow = Arc::clone(&slow);
+    let pool = Postgres::new(server.options()).max_connections(4).after_connect(move |connection, _| {
+        let slow = is_slow.load(Ordering::Relaxed);
+        Box::pin(async move {
+            if slow {
+                sqlx::raw_sql("SELECT pg_sleep(1)").execute(connection).await?;
+            }
+            Ok(())
+        })
+    });
+    let pool = pool.connect(keeper.current()).await.unwrap();
+    let held = pool.acquire().await.unwrap();
+    slow.store(true, Ordering::Relaxed);
+    let late = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.acquire().await.unwrap() }
+    });
+    nap(300).await;
+    slow.store(false, Ordering::Relaxed);
+    let second = keeper.publish(&new, "p", HOUR);
+    keeper.adopted(second).await;
+    let mut late = late.await.unwrap();
+    // Our hook looked before the switch, and the connection is younger than the switch.
+    assert_eq!(user_of(&mut late).await, old);
+    drop((late, held));
+    admin.wait_for_sessions(&old, 0, 5 * SECOND).await;
+    assert_eq!(user_of_next(&pool).await, new);
+    pool.close().await;
+}
+
+async fn listen(pool: &PgPool) -> PgListener {
+    let mut listener = PgListener::connect_with(pool).await.unwrap();
+    listener.listen("orders").await.unwrap();
+    listener
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_follows_when_its_connection_is_the_last_old_one() {
+    let server = Server::shared();
+    let admin = server.admin().await;
+    let (old, new) = (admin.role("listen", "p").await, admin.role("listen", "p").await);
+    let mut keeper = Keeper::with(&old, "p");
+    let pool = Postgres::new(server.options()).max_connections(4).connect(keeper.current()).await.unwrap();
+    fill(&pool, 4).await;
+    let (listening, mut events) = (pool.clone(), keeper.current().events());
+    // As the README does it.
+    let follower = tokio::spawn(async move {
+        let mut listener = listen(&listening).await;
+        loop {
+            tokio::select! {
+                notification = listener.recv() => return notification.unwrap().payload().to_owned(),
+                event = events.recv() => {
+                    if let Ok(Event { kind: EventKind::Retiring { remaining: 1 }, .. }) = event {
+                        listener = listen(&listening).await;
+                    }
+                }
+            }
+        }
+    });
+    nap(200).await;
+    let first = keeper.channel.current.get().unwrap().generation();
+    keeper.publish(&new, "p", HOUR);
+    assert_eq!(keeper.retired(first).await, Some(0));
+    nap(200).await;
+    admin.run("NOTIFY orders, 'one'").await;
+    assert_eq!(tokio::time::timeout(5 * SECOND, follower).await.unwrap().unwrap(), "one");
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_secret_is_in_what_is_printed() {
+    let server = Server::shared();
+    let admin = server.admin().await;
+    let user = admin.role("printed", "s3cret").await;
+    let keeper = Keeper::with(&user, "s3cret");
+    let builder =
+        Postgres::new(server.options().password("s3cret")).after_connect(|_, _| Box::pin(async { Ok(()) }));
+    let printed = format!("{builder:?}");
+    assert!(printed.contains("127.0.0.1") && printed.contains("after_connect: true"), "{printed}");
+    assert!(!printed.contains("s3cret"), "{printed}");
+    let pool = builder.connect(keeper.current()).await.unwrap();
+    assert!(!format!("{pool:?}").contains("s3cret"));
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn options_that_cannot_work_are_refused() {
+    let keeper = Keeper::with("a", "p");
+    let nameless = Postgres::new(PgConnectOptions::new_without_pgpass().host("db"));
+    assert_eq!(nameless.connect_lazy(keeper.current()).unwrap_err().kind(), ErrorKind::Configuration);
+    let empty = Keeper::new();
+    let pool = Postgres::from_url("postgres://db/orders").unwrap();
+    assert_eq!(pool.connect_lazy(empty.current()).unwrap_err().kind(), ErrorKind::NotYet);
+    for url in [
+        "postgres://me@db/orders",
+        "postgres://me:s3cret@db/orders",
+        "postgres://:s3cret@db/orders",
+        "postgres://db/orders?user=me",
+        "postgres://db/orders?password=s3cret",
+        "postgres://me:s3/cret@db/orders",
+        "mysql://db/orders",
+        "db",
+        "postgres://db/orders?sslmode=s3cret",
+    ] {
+        let error = Postgres::from_url(url).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{url}");
+        assert!(url.contains("sslmode") || !error.to_string().contains("s3"), "{error}");
+    }
+    assert!(Postgres::from_url("postgresql://db:5433/orders?application_name=x&sslmode=require").is_ok());
+}
