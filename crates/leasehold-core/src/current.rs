@@ -85,13 +85,15 @@ impl<S> Current<S> {
         self.shared.emit(generation, kind);
     }
 
-    /// Tells how many connections of a generation this pool has open, for [`health`](Self::health).
-    pub fn report_connections(&self, generation: Generation, open: usize) {
+    /// Says how to count the connections that this pool has open, by generation, for [`health`](Self::health). It is
+    /// asked for as long as this handle lives, and must be quick.
+    pub fn count_connections_with(
+        &self,
+        census: impl Fn() -> Vec<(Generation, usize)> + Send + Sync + 'static,
+    ) {
         let mut state = self.shared.state();
-        state.connections.retain(|entry| (entry.0, entry.1) != (self.reader, generation));
-        if open > 0 {
-            state.connections.push((self.reader, generation, open));
-        }
+        state.censuses.retain(|(reader, _)| *reader != self.reader);
+        state.censuses.push((self.reader, Arc::new(census)));
     }
 
     /// What happens to the secret from now on. A listener that is slow misses events and harms nobody.
@@ -103,13 +105,9 @@ impl<S> Current<S> {
     pub fn health(&self) -> Health {
         let now = self.shared.clock.now();
         let value = self.get().ok();
-        let state = self.shared.state();
-        let status = match state.keeper_trouble.as_ref().or(state.pool_trouble.as_ref()) {
-            Some((since, error)) => Status::Degraded { since: since.until(now), error: error.clone() },
-            None => Status::Healthy,
-        };
+        let (status, censuses) = self.shared.look(now);
         let mut connections: Vec<(Generation, usize)> = Vec::new();
-        for &(_, generation, open) in &state.connections {
+        for (generation, open) in censuses.iter().flat_map(|census| census()).filter(|(_, open)| *open > 0) {
             match connections.iter_mut().find(|entry| entry.0 == generation) {
                 Some(entry) => entry.1 += open,
                 None => connections.push((generation, open)),
@@ -146,7 +144,7 @@ impl<S> Clone for Current<S> {
 
 impl<S> Drop for Current<S> {
     fn drop(&mut self) {
-        self.shared.state().connections.retain(|entry| entry.0 != self.reader);
+        self.shared.state().censuses.retain(|(reader, _)| *reader != self.reader);
     }
 }
 
@@ -182,7 +180,6 @@ fn closed(name: &str) -> Error {
 }
 
 /// What every handle to one secret shares beside its value.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -191,13 +188,16 @@ pub(crate) struct Shared {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     keeper_trouble: Option<(Moment, Error)>,
     pool_trouble: Option<(Moment, Error)>,
     adopted: Option<Generation>,
-    connections: Vec<(u64, Generation, usize)>,
+    censuses: Vec<(u64, Arc<Census>)>,
 }
+
+/// Counts a pool's connections by generation.
+type Census = dyn Fn() -> Vec<(Generation, usize)> + Send + Sync;
 
 impl Shared {
     pub(crate) fn new(name: Arc<str>, clock: Arc<dyn Clock>) -> Self {
@@ -221,6 +221,16 @@ impl Shared {
 
     pub(crate) fn adopted(&self) -> Option<Generation> {
         self.state().adopted
+    }
+
+    /// Whether requests succeed, and how to count connections: counting is for the caller, who holds no lock.
+    fn look(&self, now: Moment) -> (Status, Vec<Arc<Census>>) {
+        let state = self.state();
+        let status = match state.keeper_trouble.as_ref().or(state.pool_trouble.as_ref()) {
+            Some((since, error)) => Status::Degraded { since: since.until(now), error: error.clone() },
+            None => Status::Healthy,
+        };
+        (status, state.censuses.iter().map(|(_, census)| Arc::clone(census)).collect())
     }
 
     fn record_pool_state(&self, kind: &EventKind) {

@@ -85,7 +85,6 @@ impl Driver {
     fn let_go(&mut self, current: &Current<Credentials>, retired: Retired) {
         if let Some(old) = self.retiring.pop_front() {
             debug!(secret = current.name(), generation = %old.generation(), remaining = retired.remaining, "retired");
-            current.report_connections(old.generation(), retired.remaining.unwrap_or(0));
             current.report(old.generation(), EventKind::Retired { remaining: retired.remaining });
         }
     }

@@ -52,6 +52,7 @@ pub(crate) struct InForce {
 pub(crate) struct Superseded {
     pub(crate) issued: Arc<Issued<Credentials>>,
     pub(crate) role: Option<u32>,
+    counted: Option<usize>,
     since: u64,
     until: u64,
 }
@@ -115,9 +116,25 @@ impl Gate {
         self.read().in_force.clone()
     }
 
-    /// Whether there are credentials that were replaced and are not yet retired.
-    pub(crate) fn is_retiring(&self) -> bool {
-        !self.read().past.superseded.is_empty()
+    /// Notes how many sessions of superseded credentials the server counted last.
+    pub(crate) fn counted(&self, generation: Generation, sessions: usize) {
+        let mut state = self.write();
+        if let Some(old) = state.past.superseded.iter_mut().find(|old| old.issued.generation() == generation)
+        {
+            old.counted = Some(sessions);
+        }
+    }
+
+    /// A pool's connections by generation, as far as they were counted; the rest is taken to be of what is in force.
+    pub(crate) fn census(&self, size: usize) -> Vec<(Generation, usize)> {
+        let state = self.read();
+        let counted = |old: &Superseded| old.counted.map(|count| (old.issued.generation(), count));
+        let mut census: Vec<_> = state.past.superseded.iter().filter_map(counted).collect();
+        let old: usize = census.iter().map(|(_, count)| count).sum();
+        if let Some(in_force) = &state.in_force {
+            census.push((in_force.issued.generation(), size.saturating_sub(old)));
+        }
+        census
     }
 
     /// The credentials of this generation, if they were replaced by those of another user and not yet retired.
@@ -150,7 +167,13 @@ impl Gate {
             return;
         }
         let since = std::mem::replace(&mut state.since, now);
-        state.past.superseded.push_back(Superseded { issued: old.issued, role: old.role, since, until: now });
+        state.past.superseded.push_back(Superseded {
+            issued: old.issued,
+            role: old.role,
+            counted: None,
+            since,
+            until: now,
+        });
         self.newest_switch.store(now, Ordering::Release);
     }
 
@@ -251,6 +274,7 @@ mod tests {
         let superseded = |(InForce { issued, role }, until): (InForce, &u64)| Superseded {
             issued,
             role,
+            counted: None,
             since: 0,
             until: until * SECOND,
         };

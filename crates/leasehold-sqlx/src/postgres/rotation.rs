@@ -55,6 +55,9 @@ pub(super) struct Proof {
 impl Rotation {
     /// Runs until the pool is closed.
     pub(super) async fn run(self, first: Arc<Issued<Credentials>>) {
+        let (pool, gate) = (self.pool.clone(), Arc::clone(&self.gate));
+        self.current
+            .count_connections_with(move || gate.census(usize::try_from(pool.size()).unwrap_or(usize::MAX)));
         // Both are dropped when this is over: half-way, they may hold a connection of the pool, or the canary.
         tokio::select! {
             () = self.pool.close_event() => {}
@@ -78,9 +81,6 @@ impl Rotation {
             ticks.tick().await;
             if let Some((in_force, Err(error))) = self.canary.ask(&self.base, &self.gate).await {
                 self.suspect(&in_force, &error);
-            }
-            if !self.gate.is_retiring() {
-                self.report_in_force(0);
             }
         }
     }
@@ -153,14 +153,6 @@ impl Rotation {
             let _ = displaced.close().await;
         }
     }
-
-    /// Tells how many of the pool's connections are of the credentials in force.
-    pub(super) fn report_in_force(&self, old: usize) {
-        if let Some(in_force) = self.gate.in_force() {
-            let open = usize::try_from(self.pool.size()).unwrap_or(usize::MAX).saturating_sub(old);
-            self.current.report_connections(in_force.issued.generation(), open);
-        }
-    }
 }
 
 /// Whether the user may have a connection beside those of the pool.
@@ -208,8 +200,6 @@ impl Rotate for Rotation {
             _ => Some(0),
         };
         self.gate.retired(generation);
-        self.current.report_connections(generation, 0);
-        self.report_in_force(remaining.unwrap_or(0));
         if self.settings.canary_interval.is_none() {
             self.canary.close().await;
         }

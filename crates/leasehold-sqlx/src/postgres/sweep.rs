@@ -81,12 +81,11 @@ impl<'a> Retirement<'a> {
     }
 
     fn report(&mut self, remaining: Option<usize>) {
-        let Some(remaining) = remaining else { return self.rotation.report_in_force(0) };
-        let (current, generation) = (&self.rotation.current, self.old.issued.generation());
-        self.rotation.report_in_force(remaining);
-        current.report_connections(generation, remaining);
+        let Some(remaining) = remaining else { return };
+        let generation = self.old.issued.generation();
+        self.rotation.gate.counted(generation, remaining);
         if self.reported.replace(remaining) != Some(remaining) {
-            current.report(generation, EventKind::Retiring { remaining });
+            self.rotation.current.report(generation, EventKind::Retiring { remaining });
         }
     }
 
