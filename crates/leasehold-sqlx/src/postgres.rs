@@ -76,7 +76,7 @@ impl Postgres {
             base,
             pool: PgPoolOptions::new(),
             user: UserHooks::default(),
-            canary_interval: Some(Duration::from_secs(10)),
+            canary_interval: Some(Duration::from_secs(2)),
             stragglers: Stragglers::default(),
         }
     }
@@ -209,7 +209,7 @@ impl Postgres {
         self
     }
 
-    /// How often to ask the database, on a connection beside the pool, whether it still knows the user: 10 s unless
+    /// How often to ask the database, on a connection beside the pool, whether it still knows the user: 2 s unless
     /// told, and never with `None`. A user that was dropped is rejected, and a keeper then issues another.
     pub fn canary_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.canary_interval = interval.into().filter(|interval| !interval.is_zero());

@@ -8,7 +8,7 @@ use leasehold_testbed::Config;
 
 const RATE: u32 = 50;
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     /// SIGSTOP: connections are accepted, and nothing answers.
     Paused,
@@ -64,6 +64,11 @@ async fn survive(fault: Fault, away: Duration) -> (u64, u64, Duration) {
     load.wait_for(u64::from(RATE) * 2).await;
     let measured = load.stop().await;
     assert_eq!(measured.failed, failed, "nothing fails once it has recovered: {:?}", measured.failures);
+    println!(
+        "{fault:?} for {away:?}: {meanwhile} of {} queries failed meanwhile, {} afterwards; recovered {took:?} after the return; {requests} requests",
+        measured.queries,
+        failed - meanwhile
+    );
     service.stop().await.unwrap();
     (meanwhile, failed - meanwhile, took)
 }
