@@ -35,7 +35,11 @@ crate name:
 
 # Known vulnerabilities; needs a network, and blocks nothing.
 advisories:
-    cargo deny check advisories
+    bash .ci/run advisories
+
+# The oldest Rust that each crate promises; needs those toolchains.
+msrv:
+    bash .ci/run msrv
 
 # The documentation, in a browser.
 doc:

@@ -43,10 +43,8 @@ pub fn detect(vault: Arc<dyn Vault>, role: &str) -> Result<Login> {
 /// # Errors
 /// As [`detect`].
 pub fn detect_in(environment: &Environment, vault: Arc<dyn Vault>, role: &str) -> Result<Login> {
-    for name in ["BAO_TOKEN", "VAULT_TOKEN"] {
-        if let Some(token) = environment.variable(name) {
-            return Ok(Box::new(GivenToken::new(vault, token)));
-        }
+    if let Some(token) = environment.token() {
+        return Ok(Box::new(GivenToken::new(vault, token)));
     }
     if let Some(path) = environment.variable("VAULT_TOKEN_PATH") {
         return Ok(Box::new(TokenFile::new(vault, path)));
@@ -91,6 +89,12 @@ impl Environment {
     /// The process's own.
     pub fn of_process() -> Self {
         Self::new(|name| env::var(name).ok())
+    }
+
+    /// As in OpenBao's own client, `BAO_TOKEN` hides `VAULT_TOKEN` even if it is empty.
+    fn token(&self) -> Option<String> {
+        let token = (self.lookup)("BAO_TOKEN").or_else(|| (self.lookup)("VAULT_TOKEN"));
+        token.filter(|token| !token.trim().is_empty())
     }
 
     fn variable(&self, name: &str) -> Option<String> {

@@ -16,13 +16,20 @@ pub(crate) async fn grant(vault: &dyn Vault, value: SecretString) -> Result<Gran
         TokenKind::Service
     };
     let ttl = answer.seconds("ttl")?;
-    // The server says 0 for a root token, which does not end.
-    let lease = if ttl.is_zero() { Lease::endless() } else { Lease::new("", ttl, answer.flag("renewable")) };
+    // The server says 0 for a root token, which does not end, and in the last second of any other.
+    let ends = answer.text("expire_time").is_ok_and(|at| !at.is_empty());
+    let lease = if ttl.is_zero() && !ends {
+        Lease::endless()
+    } else {
+        // A periodic token is renewed for its period, any other for what it was made for.
+        let increment = answer.seconds("period").or_else(|_| answer.seconds("creation_ttl")).unwrap_or(ttl);
+        Lease::new("", ttl, answer.flag("renewable")).asking_for(increment)
+    };
     Ok(Grant::new(token.with_accessor(accessor).with_kind(kind), lease).version(version))
 }
 
 pub(crate) async fn renew(vault: &dyn Vault, of: &Record<Token>) -> Result<Renewed> {
-    vault.renew_token(of.secret(), of.lease().ttl().unwrap_or_default()).await
+    vault.renew_token(of.secret(), of.lease().increment()).await
 }
 
 pub(crate) async fn revoke(vault: &dyn Vault, of: &Record<Token>) -> Result<Revoked> {

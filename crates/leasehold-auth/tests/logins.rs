@@ -72,6 +72,29 @@ async fn a_root_token_does_not_end_and_a_batch_token_cannot_be_revoked() {
 }
 
 #[tokio::test]
+async fn a_token_in_its_last_second_is_not_taken_for_one_that_does_not_end() {
+    let lookup = json!({"accessor": "a", "ttl": 0, "expire_time": "2026-01-01T00:00:00Z", "renewable": true});
+    let dying = GivenToken::new(Arc::new(Scripted::new(lookup)), "hvs.x").issue().await.unwrap();
+    assert_eq!(dying.lease.ttl(), Some(Duration::ZERO));
+}
+
+#[tokio::test]
+async fn a_shared_token_is_not_shortened_to_what_was_left_of_it() {
+    let ten_left = json!({"accessor": "a", "ttl": 10, "creation_ttl": 3600, "renewable": true});
+    let periodic =
+        json!({"accessor": "a", "ttl": 10, "creation_ttl": 3600, "period": 600, "renewable": true});
+    for (lookup, increment) in [(ten_left, 3600), (periodic, 600)] {
+        let vault = Arc::new(Scripted::new(lookup));
+        let login = GivenToken::new(vault.clone(), "hvs.x");
+        let grant = login.issue().await.unwrap();
+        assert_eq!(grant.lease.ttl(), Some(Duration::from_secs(10)));
+        login.renew(&record(grant)).await.unwrap();
+        let asked = vault.asked().pop().unwrap();
+        assert_eq!(asked, ("auth/token/renew-self".to_owned(), json!({ "increment": increment })));
+    }
+}
+
+#[tokio::test]
 async fn a_token_file_is_read_again_for_its_successor() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");

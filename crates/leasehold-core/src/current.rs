@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::{broadcast, mpsc, watch};
@@ -81,7 +82,7 @@ impl<S> Current<S> {
     /// Tells everyone who listens what only a pool knows: [`Adopted`](EventKind::Adopted),
     /// [`Retiring`](EventKind::Retiring), [`Retired`](EventKind::Retired), or [`Failed`](EventKind::Failed).
     pub fn report(&self, generation: Generation, kind: EventKind) {
-        self.shared.record_pool_state(&kind);
+        self.shared.record_pool_state(self.reader, &kind);
         self.shared.emit(generation, kind);
     }
 
@@ -91,9 +92,9 @@ impl<S> Current<S> {
         &self,
         census: impl Fn() -> Vec<(Generation, usize)> + Send + Sync + 'static,
     ) {
-        let mut state = self.shared.state();
-        state.censuses.retain(|(reader, _)| *reader != self.reader);
-        state.censuses.push((self.reader, Arc::new(census)));
+        let before = self.shared.take_census(self.reader);
+        self.shared.state().censuses.push((self.reader, Arc::new(census)));
+        drop(before);
     }
 
     /// What happens to the secret from now on. A listener that is slow misses events and harms nobody.
@@ -105,7 +106,11 @@ impl<S> Current<S> {
     pub fn health(&self) -> Health {
         let now = self.shared.clock.now();
         let value = self.get().ok();
-        let (status, censuses) = self.shared.look(now);
+        let (mut status, censuses) = self.shared.look(now);
+        // The sender goes with the keeper's task, whatever ended that.
+        if status == Status::Healthy && self.slot.has_changed().is_err() {
+            status = Status::Degraded { since: Duration::ZERO, error: closed(&self.shared.name) };
+        }
         let mut connections: Vec<(Generation, usize)> = Vec::new();
         for (generation, open) in censuses.iter().flat_map(|census| census()).filter(|(_, open)| *open > 0) {
             match connections.iter_mut().find(|entry| entry.0 == generation) {
@@ -144,7 +149,8 @@ impl<S> Clone for Current<S> {
 
 impl<S> Drop for Current<S> {
     fn drop(&mut self) {
-        self.shared.state().censuses.retain(|(reader, _)| *reader != self.reader);
+        self.shared.state().pool_trouble.retain(|trouble| trouble.0 != self.reader);
+        drop(self.shared.take_census(self.reader));
     }
 }
 
@@ -176,7 +182,11 @@ impl<S> Slot<S> {
 }
 
 fn closed(name: &str) -> Error {
-    Error::new(ErrorKind::Closed, Party::Configuration, format!("the keeper of {name} was shut down"))
+    Error::new(
+        ErrorKind::Closed,
+        Party::Configuration,
+        format!("the keeper of {name} has ended: it was shut down, or the runtime it lived in was"),
+    )
 }
 
 /// What every handle to one secret shares beside its value.
@@ -191,8 +201,8 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct State {
     keeper_trouble: Option<(Moment, Error)>,
-    pool_trouble: Option<(Moment, Error)>,
-    adopted: Option<Generation>,
+    /// By reader: one pool's success says nothing about another's.
+    pool_trouble: Vec<(u64, Moment, Error)>,
     censuses: Vec<(u64, Arc<Census>)>,
 }
 
@@ -206,9 +216,6 @@ impl Shared {
     }
 
     pub(crate) fn emit(&self, generation: Generation, kind: EventKind) {
-        if let EventKind::Adopted = kind {
-            self.state().adopted = Some(generation);
-        }
         // Fails only when nobody listens.
         let _ = self.events.send(Event { secret: Arc::clone(&self.name), generation, kind });
     }
@@ -219,29 +226,37 @@ impl Shared {
         set_trouble(&mut self.state().keeper_trouble, trouble, now)
     }
 
-    pub(crate) fn adopted(&self) -> Option<Generation> {
-        self.state().adopted
-    }
-
     /// Whether requests succeed, and how to count connections: counting is for the caller, who holds no lock.
     fn look(&self, now: Moment) -> (Status, Vec<Arc<Census>>) {
         let state = self.state();
-        let status = match state.keeper_trouble.as_ref().or(state.pool_trouble.as_ref()) {
+        let of_keeper = state.keeper_trouble.as_ref().map(|(since, error)| (since, error));
+        let of_pool = state.pool_trouble.first().map(|(_, since, error)| (since, error));
+        let status = match of_keeper.or(of_pool) {
             Some((since, error)) => Status::Degraded { since: since.until(now), error: error.clone() },
             None => Status::Healthy,
         };
         (status, state.censuses.iter().map(|(_, census)| Arc::clone(census)).collect())
     }
 
-    fn record_pool_state(&self, kind: &EventKind) {
+    fn record_pool_state(&self, reader: u64, kind: &EventKind) {
         let now = self.clock.now();
+        let mut state = self.state();
         match kind {
             EventKind::Failed { error, .. } => {
-                set_trouble(&mut self.state().pool_trouble, Some(error.clone()), now)
+                match state.pool_trouble.iter_mut().find(|trouble| trouble.0 == reader) {
+                    Some(trouble) => trouble.2 = error.clone(),
+                    None => state.pool_trouble.push((reader, now, error.clone())),
+                }
             }
-            EventKind::Adopted => set_trouble(&mut self.state().pool_trouble, None, now),
-            _ => false,
-        };
+            EventKind::Adopted => state.pool_trouble.retain(|trouble| trouble.0 != reader),
+            _ => {}
+        }
+    }
+
+    /// Takes it out for the caller to drop, who holds no lock: it may own anything, another handle to this secret too.
+    fn take_census(&self, reader: u64) -> Vec<(u64, Arc<Census>)> {
+        let mut state = self.state();
+        state.censuses.extract_if(.., |(of, _)| *of == reader).collect()
     }
 
     fn next_reader(&self) -> u64 {

@@ -18,18 +18,27 @@ use crate::{Issued, Token};
 pub struct Lease {
     id: String,
     ttl: Option<Duration>,
+    increment: Option<Duration>,
     renewable: bool,
 }
 
 impl Lease {
     /// A lease of `ttl` from the moment it was asked for. The id is empty for tokens and static roles.
     pub fn new(id: impl Into<String>, ttl: Duration, renewable: bool) -> Self {
-        Self { id: id.into(), ttl: Some(ttl), renewable }
+        Self { id: id.into(), ttl: Some(ttl), increment: None, renewable }
     }
 
     /// The terms of what does not end.
     pub fn endless() -> Self {
-        Self { id: String::new(), ttl: None, renewable: false }
+        Self { id: String::new(), ttl: None, increment: None, renewable: false }
+    }
+
+    /// Sets what to ask for at each renewal, where that is not what is left of it now: a token that was given has been
+    /// running for a while, and asking for its rest would shorten it for everybody who shares it.
+    #[must_use]
+    pub fn asking_for(mut self, increment: Duration) -> Self {
+        self.increment = Some(increment);
+        self
     }
 
     /// The server's name for the lease; empty where the server keeps none.
@@ -40,6 +49,11 @@ impl Lease {
     /// How long it was granted for; `None` if it does not end.
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
+    }
+
+    /// What to ask for at each renewal: the TTL, unless something else was set.
+    pub fn increment(&self) -> Duration {
+        self.increment.or(self.ttl).unwrap_or_default()
     }
 
     /// Whether the server says that it can be renewed.

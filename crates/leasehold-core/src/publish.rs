@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use crate::current::Rejection;
 use crate::{
-    Current, Error, EventKind, Generation, Grant, Issued, Record,
+    Current, Error, EventKind, Generation, Grant, Issued, Record, Token,
     clock::{Clock, Moment},
     current::{Shared, Slot},
 };
@@ -71,10 +71,7 @@ impl<S> Publisher<S> {
     pub fn publish(&mut self, grant: Grant<S>, sent: Moment) -> Published<S> {
         let until = grant.lease.ttl().map_or(Moment::NEVER, |ttl| sent + ttl);
         let before = self.record();
-        if let Some(same) = before
-            .as_ref()
-            .filter(|before| grant.version.is_some() && before.version() == grant.version.as_deref())
-        {
+        if let Some(same) = before.as_ref().filter(|before| is_same(before, &grant)) {
             same.extend(until);
             return Published::Same(Arc::clone(same));
         }
@@ -125,11 +122,6 @@ impl<S> Publisher<S> {
         &self.shared.name
     }
 
-    /// The generation that a pool adopted last.
-    pub fn adopted(&self) -> Option<Generation> {
-        self.shared.adopted()
-    }
-
     /// Tells everyone who listens.
     pub fn emit(&self, generation: Generation, kind: EventKind) {
         self.shared.emit(generation, kind);
@@ -164,6 +156,14 @@ impl<S> fmt::Debug for Channel<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel").field("publisher", &self.publisher).finish_non_exhaustive()
     }
+}
+
+/// The same version under another token ends at another time, and is another issue.
+fn is_same<S>(before: &Record<S>, grant: &Grant<S>) -> bool {
+    let token = |parent: Option<&Arc<Issued<Token>>>| parent.map(|token| token.generation());
+    grant.version.is_some()
+        && before.version() == grant.version.as_deref()
+        && token(before.parent()) == token(grant.parent.as_ref())
 }
 
 const REJECTIONS_KEPT: usize = 8;

@@ -10,6 +10,7 @@ pub(crate) struct Rejections {
     verified: Option<Generation>,
     replaced: u32,
     not_before: Option<Moment>,
+    pause: Duration,
 }
 
 impl Rejections {
@@ -23,9 +24,12 @@ impl Rejections {
     /// When the next replacement may happen, and notes that it does: at once, then at intervals that double from half
     /// a second to a third of the TTL.
     pub(crate) fn next_replacement(&mut self, now: Moment, ttl: Duration) -> Moment {
+        if self.not_before.is_some_and(|at| at + self.pause.max(QUIET) <= now) {
+            self.replaced = 0;
+        }
         let at = self.replace_at(now);
-        let longest = (ttl / 3).max(FIRST);
-        self.not_before = Some(at + FIRST.saturating_mul(1 << self.replaced.min(16)).min(longest));
+        self.pause = FIRST.saturating_mul(1 << self.replaced.min(16)).min((ttl / 3).max(FIRST));
+        self.not_before = Some(at + self.pause);
         self.replaced = self.replaced.saturating_add(1);
         at
     }
@@ -34,14 +38,11 @@ impl Rejections {
     pub(crate) fn replace_at(&self, now: Moment) -> Moment {
         self.not_before.map_or(now, |not_before| not_before.max(now))
     }
-
-    /// A generation was adopted, so the next rejection is a new matter.
-    pub(crate) fn reset(&mut self) {
-        (self.replaced, self.not_before) = (0, None);
-    }
 }
 
 const FIRST: Duration = Duration::from_millis(500);
+/// After so long without a rejection the next one is a new matter.
+const QUIET: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {
@@ -58,7 +59,7 @@ mod tests {
             now = at;
         }
         assert_eq!(waits, [0, 500, 1000, 2000, 4000, 4000]);
-        rejections.reset();
+        now = now + ttl + QUIET;
         assert_eq!(rejections.next_replacement(now, ttl), now);
     }
 

@@ -32,6 +32,14 @@ impl<S> Used<S> {
         std::mem::take(&mut self.0)
     }
 
+    /// When the last of them ends, or `otherwise` if it does not.
+    pub(crate) fn latest_end(&self, otherwise: Moment) -> Moment {
+        match self.0.iter().map(|record| record.usable_until()).max() {
+            None | Some(Moment::NEVER) => otherwise,
+            Some(end) => end.max(otherwise),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -74,6 +82,13 @@ impl<S: Send + Sync + 'static> Revocations<S> {
         self.queue.is_empty()
     }
 
+    /// Makes everything due.
+    pub(crate) fn hurry(&mut self, now: Moment) {
+        for pending in &mut self.queue {
+            (pending.at, pending.failures) = (now, 0);
+        }
+    }
+
     pub(crate) fn next_at(&self) -> Moment {
         self.queue.iter().map(|pending| pending.at).min().unwrap_or(Moment::NEVER)
     }
@@ -103,7 +118,7 @@ impl<S: Send + Sync + 'static> Revocations<S> {
                     ErrorKind::LeaseGone | ErrorKind::DeadToken => Some(EventKind::Revoked { alone: false }),
                     ErrorKind::Denied => {
                         self.forbidden = true;
-                        warn!(%error, "superseded leases stay until their max TTL or their token's end: the policy lacks `update` on sys/leases/revoke");
+                        warn!(%error, "not allowed to revoke what nothing uses any more: it stays until its max TTL or its token's end");
                         Some(EventKind::Revoked { alone: false })
                     }
                     _ => return self.retry(index, error, clock),

@@ -123,7 +123,11 @@ fn undisturbed(now: Moment, known: &Known, budget: Duration, jitter: f64) -> Opt
     let planned = end.earlier(drain_budget(budget, ttl).mul_f64(MARGIN)).earlier(early.min(budget));
     let at = match known.unchanged {
         0 => planned,
-        count => planned.max(known.last_request + backoff(count, SLOWEST, jitter)),
+        count => {
+            let at = planned.max(known.last_request + backoff(count, SLOWEST, jitter));
+            // What is replaced by the server at its end, such as a static role, is asked for again right then.
+            if known.last_request < end { at.min(end + SPACING) } else { at }
+        }
     };
     Some((at, Step::Replace))
 }
@@ -149,12 +153,15 @@ fn after_failure(
         ttl.div_f64(4.0).clamp(Duration::from_secs(1), Duration::from_secs(10))
     };
     let mut at = failure.at + backoff(failure.count, cap.max(FIRST_BACKOFF), jitter);
+    if let Some(wait) = failure.retry_after {
+        at = at.max(failure.at + wait.min(LONGEST_RETRY_AFTER));
+    }
     if failure.at < drained_from {
         // However slow the pace, the time to drain begins with an attempt.
         at = at.min(drained_from);
     }
-    if let Some(wait) = failure.retry_after {
-        at = at.max(failure.at + wait.min(LONGEST_RETRY_AFTER));
+    if let Some((_, not_before)) = known.replace {
+        at = at.max(not_before);
     }
     // A renewal that keeps failing must not be tried until the deadline: a successor needs time to be adopted and the
     // old one time to drain. Twice "failed to renew entry" means that the user behind the lease is gone.
@@ -188,8 +195,8 @@ impl Known {
 
 /// What trying again soon cannot mend.
 fn needs_an_operator(kind: ErrorKind) -> bool {
-    use ErrorKind::{Configuration, Denied, LoginRefused, NotFound, Redirected};
-    matches!(kind, Configuration | Denied | LoginRefused | NotFound | Redirected)
+    use ErrorKind::{Configuration, DeadToken, Denied, LoginRefused, NotFound, Redirected};
+    matches!(kind, Configuration | DeadToken | Denied | LoginRefused | NotFound | Redirected)
 }
 
 /// The fraction of a grant after which it is renewed; the rest is what a truncated one is sure to leave.

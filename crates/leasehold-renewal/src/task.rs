@@ -1,9 +1,9 @@
 //! The task behind a keeper: it asks the schedule what to do, does it, and listens meanwhile.
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use leasehold_core::{
-    Current, Error, ErrorKind, EventKind, Grant, Provider, Record, Renewed, Result,
+    Current, Error, ErrorKind, EventKind, Grant, Party, Provider, Record, Renewed, Result, TokenKind,
     clock::{Moment, sleep_until},
     publish::{self, Channel, Published, Publisher, Rejection},
 };
@@ -101,11 +101,14 @@ impl<P: Provider> Task<P> {
         mut stopped: oneshot::Receiver<Stop>,
     ) {
         let clock = Arc::clone(&self.settings.clock);
-        let mut handle_gone = false;
+        let (mut handle_gone, mut plan, mut act_at, mut replan) = (false, None, Moment::NEVER, true);
         let (deadline, done) = loop {
-            let now = clock.now();
-            let plan = self.plan(now);
-            let act_at = plan.map_or(Moment::NEVER, |plan| now + plan.delay);
+            // Not for every message: each plan leaves a little time, and a storm would postpone the step for ever.
+            if std::mem::replace(&mut replan, true) {
+                let now = clock.now();
+                plan = self.plan(now);
+                act_at = plan.map_or(Moment::NEVER, |plan| now + plan.delay);
+            }
             tokio::select! {
                 biased;
                 stop = &mut stopped, if !handle_gone => match stop {
@@ -113,26 +116,32 @@ impl<P: Provider> Task<P> {
                     Err(_) => handle_gone = true,
                 },
                 () = self.publisher.unread() => break (clock.now() + self.settings.shutdown_bound, None),
-                Some(record) = farewells.recv() => self.let_go(record),
-                Some(rejection) = rejections.recv() => self.rejected(rejection),
-                () = token_superseded(&self.record, &self.known) => {
-                    debug!("the token above has a successor");
-                    self.known.replace = Some((Reason::TokenSuperseded, clock.now()));
-                    self.known.failure = None;
-                }
                 () = sleep_until(&*clock, act_at) => match plan.map(|plan| plan.step) {
                     Some(Step::Renew) => self.renew().await,
                     Some(Step::Replace) => self.replace().await,
                     Some(Step::Look) | None => {}
                 },
+                Some(record) = farewells.recv() => {
+                    self.let_go(record);
+                    replan = false;
+                }
+                Some(rejection) = rejections.recv() => replan = self.rejected(rejection),
+                () = token_superseded(&self.record, &self.known) => {
+                    debug!("the token above has a successor");
+                    self.known.replace = Some((Reason::TokenSuperseded, clock.now()));
+                    self.known.failure = None;
+                }
                 () = sleep_until(&*clock, self.revocations.next_at()) => {
                     self.revocations.revoke_one(&self.provider, &self.publisher, &*clock).await;
                 }
             }
         };
-        if done.is_none() {
-            debug!("nobody can read the secret any more");
-        }
+        let deadline = match &done {
+            Some(done) if !done.is_closed() => deadline,
+            // Nobody waits: for a request that was in flight until now, or because the last handle has gone.
+            Some(_) => clock.now() + self.settings.shutdown_bound,
+            None => self.used.latest_end(clock.now() + self.settings.shutdown_bound),
+        };
         let ended = self.shut_down(farewells, deadline).await;
         match (done, ended) {
             (Some(done), ended) => {
@@ -159,7 +168,7 @@ impl<P: Provider> Task<P> {
     async fn renew(&mut self) {
         let sent = self.settings.clock.now();
         self.known.last_request = sent;
-        let renewed = self.provider.renew(&self.record).await;
+        let renewed = self.within_reason(self.provider.renew(&self.record)).await;
         self.jitter = fastrand::f64();
         match renewed {
             Ok(renewed) => self.renewed(renewed, sent),
@@ -167,9 +176,22 @@ impl<P: Provider> Task<P> {
         }
     }
 
+    /// A renewal that hangs must not eat the time that a successor needs. (An issue is never cut off.)
+    async fn within_reason<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let clock = &*self.settings.clock;
+        let now = clock.now();
+        let bound = (now.until(self.known.usable_until()) / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+        tokio::select! {
+            answer = request => answer,
+            () = sleep_until(clock, now + bound) => {
+                Err(Error::new(ErrorKind::Unreachable, Party::Vault, format!("no answer within {bound:?}")))
+            }
+        }
+    }
+
     fn renewed(&mut self, Renewed { ttl }: Renewed, sent: Moment) {
         let generation = self.record.generation();
-        let truncated = self.record.lease().ttl().is_some_and(|asked| ttl < asked);
+        let truncated = ttl < self.record.lease().increment();
         if !ttl.is_zero() {
             self.known.own_end = sent + ttl;
             self.publisher.extend(&self.record, self.known.own_end);
@@ -177,7 +199,7 @@ impl<P: Provider> Task<P> {
         }
         (self.known.failure, self.known.verify) = (None, false);
         self.look_at_token();
-        self.known.capped = truncated && ends_with_its_token(&self.known);
+        self.known.capped = truncated && ends_with_its_token(&self.record, &self.known);
         if truncated && !self.known.capped {
             self.known.replace = Some((Reason::Truncated, sent));
         }
@@ -199,12 +221,16 @@ impl<P: Provider> Task<P> {
 
     async fn replaced(&mut self, grant: Grant<P::Secret>, sent: Moment) {
         let reason = self.known.replace.map(|(reason, _)| reason);
+        let granted = grant.lease.ttl();
         match self.publisher.publish(grant, sent) {
             Published::New(record) => {
                 info!(generation = %record.generation(), ttl = ?record.lease().ttl(), ?reason, "issued a successor");
                 self.used.add(&record);
                 let old = std::mem::replace(&mut self.record, record);
                 let before = std::mem::replace(&mut self.known, known_of(&self.record, sent));
+                if self.known.granted == Some(Duration::ZERO) {
+                    self.known.unchanged = before.unchanged.saturating_add(1);
+                }
                 self.recovered();
                 if reason == Some(Reason::TokenSuperseded) {
                     self.renew_for_the_last_time(&old, &before).await;
@@ -212,8 +238,8 @@ impl<P: Provider> Task<P> {
             }
             Published::Same(record) => {
                 let (own_end, unchanged) = (record.own_end(), self.known.unchanged.saturating_add(1));
-                let renewable = self.known.renewable && reason.is_none();
-                self.known = Known { own_end, unchanged, renewable, ..known_of(&self.record, sent) };
+                let renewable = self.known.renewable && reason != Some(Reason::Truncated);
+                self.known = Known { own_end, granted, unchanged, renewable, ..known_of(&self.record, sent) };
                 if matches!(reason, Some(Reason::Truncated | Reason::Ended | Reason::Rejected)) {
                     warn!(generation = %record.generation(), ?reason, "it has no successor: the provider answers with the same again");
                 }
@@ -229,7 +255,7 @@ impl<P: Provider> Task<P> {
             return;
         }
         let sent = self.settings.clock.now();
-        match self.provider.renew(old).await {
+        match self.within_reason(self.provider.renew(old)).await {
             Ok(Renewed { ttl }) => self.publisher.extend(old, old.own_end().max(sent + ttl)),
             Err(error) => debug!(generation = %old.generation(), %error, "not renewed for draining"),
         }
@@ -239,18 +265,31 @@ impl<P: Provider> Task<P> {
         let now = self.settings.clock.now();
         let known = &mut self.known;
         match (step, error.kind()) {
+            // The question cannot be answered, or the answer is that it is dead; either way it counts as a rejection.
+            (Step::Renew, kind)
+                if known.verify && (kind == ErrorKind::RenewalFailed || !kind.is_retryable()) =>
+            {
+                let ttl = self.record.lease().ttl().unwrap_or_default();
+                let at = self.rejections.next_replacement(now, ttl);
+                (known.replace, known.failure, known.verify) = (Some((Reason::Rejected, at)), None, false);
+            }
             (Step::Renew, ErrorKind::LeaseGone | ErrorKind::DeadToken) => {
                 (known.replace, known.failure) = (Some((Reason::Ended, now)), None);
             }
-            (Step::Renew, ErrorKind::RenewalFailed) if known.verify => {
-                (known.replace, known.failure) =
-                    (Some((Reason::Rejected, self.rejections.replace_at(now))), None);
+            (Step::Renew, ErrorKind::NotRenewable) => {
+                // A fact, not trouble: it is replaced before its end.
+                debug!(%error, "it cannot be renewed");
+                (known.renewable, known.failure) = (false, None);
+                return;
             }
-            (Step::Renew, ErrorKind::NotRenewable) => (known.renewable, known.failure) = (false, None),
             (_, kind) => {
                 let count = known.failure.map_or(1, |before| before.count.saturating_add(1));
                 known.failure = Some(Failure { count, at: now, kind, retry_after: error.retry_after() });
             }
+        }
+        if step == Step::Renew && error.kind() == ErrorKind::LeaseGone {
+            self.known.own_end = self.known.own_end.min(now);
+            self.publisher.extend(&self.record, self.known.own_end);
         }
         let retry_in = self.plan(now).map_or_else(Default::default, |plan| plan.delay);
         let left = now.until(self.known.usable_until());
@@ -269,22 +308,29 @@ impl<P: Provider> Task<P> {
         }
     }
 
-    fn rejected(&mut self, Rejection { generation, cause }: Rejection) {
+    /// Returns whether that changes anything.
+    fn rejected(&mut self, Rejection { generation, cause }: Rejection) -> bool {
         if generation != self.record.generation() || self.known.verify || self.known.replace.is_some() {
-            return;
+            return false;
         }
         let now = self.settings.clock.now();
+        if cause == ErrorKind::DeadToken && now < self.known.granted_at + REPLICATION {
+            // A standby may not have heard of it yet; whoever was refused tries again shortly.
+            return false;
+        }
         info!(%generation, %cause, "rejected by whoever uses it");
         self.publisher.emit(generation, EventKind::Rejected { cause });
-        if self.publisher.adopted() == Some(generation) {
-            self.rejections.reset();
-        }
         let ttl = self.record.lease().ttl().unwrap_or_default();
+        if self.known.failure.is_some_and(|failure| !failure.kind.is_retryable()) {
+            // It was tried slowly for want of a reason to hurry; here is one.
+            self.known.failure = None;
+        }
         if self.rejections.should_verify(generation, cause) && self.known.renewable {
             self.known.verify = true;
         } else {
             self.known.replace = Some((Reason::Rejected, self.rejections.next_replacement(now, ttl)));
         }
+        true
     }
 
     fn let_go(&mut self, record: Arc<Record<P::Secret>>) {
@@ -301,6 +347,7 @@ impl<P: Provider> Task<P> {
         let clock = Arc::clone(&self.settings.clock);
         self.publisher.close();
         let now = clock.now();
+        self.revocations.hurry(now);
         let mut users_deadline = now + now.until(deadline).mul_f64(SHARE_OF_USERS);
         while !(self.used.is_empty() && self.revocations.is_empty()) {
             tokio::select! {
@@ -309,6 +356,9 @@ impl<P: Provider> Task<P> {
                 Some(record) = farewells.recv() => self.let_go(record),
                 () = sleep_until(&*clock, users_deadline) => {
                     users_deadline = Moment::NEVER;
+                    if self.used.is_empty() {
+                        continue;
+                    }
                     warn!(generations = self.used.len(), "still in use at shut-down; revoked all the same: shut down leaf first, pools before anything");
                     for record in self.used.take() {
                         self.revocations.push(record, clock.now());
@@ -319,6 +369,13 @@ impl<P: Provider> Task<P> {
                     () = self.revocations.revoke_one(&self.provider, &self.publisher, &*clock) => {}
                 },
             }
+        }
+        // What was not even begun is left too, and said.
+        while let Ok(record) = farewells.try_recv() {
+            self.let_go(record);
+        }
+        for record in self.used.take() {
+            self.revocations.push(record, deadline);
         }
         self.revocations.outcome(self.publisher.name())
     }
@@ -339,7 +396,8 @@ fn known_of<S>(record: &Record<S>, sent: Moment) -> Known {
         granted: record.lease().ttl(),
         own_end: record.own_end(),
         parent_end: record.parent().map(|token| token.usable_until()),
-        renewable: record.lease().renewable(),
+        // What was lent for no time at all is not worth a renewal.
+        renewable: record.lease().renewable() && record.lease().ttl() != Some(Duration::ZERO),
         capped: false,
         verify: false,
         replace: None,
@@ -347,14 +405,20 @@ fn known_of<S>(record: &Record<S>, sent: Moment) -> Known {
         failure: None,
         unchanged: 0,
     };
-    known.capped = ends_with_its_token(&known);
+    known.capped = ends_with_its_token(record, &known);
     known
 }
 
-fn ends_with_its_token(known: &Known) -> bool {
-    known.token_is_the_limit()
+/// Only a batch token caps its leases to its own rest.
+fn ends_with_its_token<S>(record: &Record<S>, known: &Known) -> bool {
+    record.parent().is_some_and(|token| token.secret().kind() == TokenKind::Batch)
+        && known.token_is_the_limit()
         && known.parent_end.is_some_and(|parent| known.own_end <= parent + schedule::SAME_END)
 }
 
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How long a token may be unknown to a node that did not issue it.
+const REPLICATION: Duration = Duration::from_secs(1);
 /// The share of a shut-down's time in which users may still go by themselves; the rest is for revoking.
 const SHARE_OF_USERS: f64 = 0.7;

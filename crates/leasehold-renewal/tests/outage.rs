@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Server, secs};
 use leasehold_core::{ErrorKind, Status, clock::Clock};
 
@@ -98,4 +100,41 @@ async fn after_a_suspension_an_ended_secret_is_replaced_at_once() {
     let woke = server.clock.now();
     current.changed().await.unwrap();
     assert!(woke.until(server.clock.now()) <= secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_gone_is_not_called_usable() {
+    let server = Server::new(3600, 86_400);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    server.set(|state| {
+        state.leases.clear();
+        state.faults.push(("issue", ErrorKind::Unreachable));
+    });
+    server.wait(secs(2400)).await;
+    assert!(!keeper.health().is_usable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_hangs_does_not_eat_the_time_of_a_successor() {
+    let server = Server::new(60, 3600);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    let mut current = keeper.current();
+    let first = current.get().unwrap();
+    server.wait(secs(20)).await;
+    server.set(|state| state.answer_after = secs(600));
+    server.wait(secs(20)).await; // the renewal is under way, and hangs
+    server.set(|state| state.answer_after = Duration::ZERO);
+    assert_eq!(server.count("renew"), 1);
+    current.changed().await.unwrap();
+    assert!(first.usable_until() > server.clock.now(), "replaced before its end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_renewed_is_a_fact_and_no_trouble() {
+    let server = Server::new(86_400, 864_000);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    server.set(|state| state.faults.push(("renew", ErrorKind::NotRenewable)));
+    server.wait(secs(60_000)).await;
+    assert_eq!(server.count("renew"), 1);
+    assert_eq!(keeper.health().status, Status::Healthy);
 }

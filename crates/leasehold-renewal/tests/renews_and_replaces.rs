@@ -53,7 +53,7 @@ async fn an_hour_of_short_leases_costs_a_bounded_number_of_requests() {
         server.wait(secs(3600)).await;
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let rate = server.requests() as f64 / 3600.0;
-        assert!(rate <= bound * 1.2 && rate > 0.1, "ttl {ttl}: {rate} requests/s");
+        assert!(rate <= bound * 1.2 && rate > 0.01, "ttl {ttl}: {rate} requests/s");
         assert!(server.live_leases().len() <= 2, "ttl {ttl}: old ones are revoked");
     }
 }

@@ -127,3 +127,52 @@ async fn a_revocation_that_fails_is_tried_again() {
     assert_eq!(server.live_leases(), ["lease/2"]);
     drop(Arc::clone(&server.clock));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_even_begun_is_said() {
+    let server = Server::new(600, 86_400);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    let error = keeper.shutdown_within(Duration::ZERO).await.unwrap_err();
+    assert!(error.to_string().contains("1 of scripted not revoked"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_arrives_after_the_bound_is_revoked_all_the_same() {
+    let server = Server::new(100, 100);
+    server.set(|state| state.renewable = false);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    server.set(|state| state.answer_after = secs(30));
+    server.wait(secs(55)).await;
+    assert_eq!(server.count("issue"), 2, "in flight");
+    server.set(|state| state.answer_after = Duration::ZERO);
+    keeper.shutdown_within(secs(2)).await.unwrap_err();
+    server.wait(secs(60)).await;
+    assert_eq!(server.live_leases().len(), 0, "nobody else knows of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_that_waits_for_its_next_attempt_is_not_left_at_shut_down() {
+    let server = Server::new(600, 1000);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    let mut current = keeper.current();
+    server.set(|state| state.faults.push(("revoke", ErrorKind::Unreachable)));
+    current.changed().await.unwrap();
+    server.wait(secs(90)).await;
+    server.set(|state| state.faults.clear());
+    drop(current);
+    keeper.shutdown_within(secs(5)).await.unwrap();
+    assert_eq!(server.live_leases().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_shutdown_an_outage_at_the_end_leaves_nothing_either() {
+    let server = Server::new(600, 86_400);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    server.set(|state| state.down = Some(ErrorKind::Unreachable));
+    drop(keeper);
+    server.wait(secs(60)).await;
+    assert_eq!(server.live_leases().len(), 1);
+    server.set(|state| state.down = None);
+    server.wait(secs(60)).await;
+    assert_eq!(server.live_leases().len(), 0, "tried until it would have ended by itself");
+}

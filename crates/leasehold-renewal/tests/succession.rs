@@ -50,6 +50,9 @@ async fn a_dead_token_is_replaced_and_everything_below_it() {
     let mut current = login.current();
     let was = token.current().get().unwrap().generation();
     token.current().reject(was, ErrorKind::DeadToken);
+    tokens.wait(secs(2)).await;
+    assert_eq!(tokens.count("issue"), 1, "a standby may not have heard of a token minted a moment ago");
+    token.current().reject(was, ErrorKind::DeadToken);
     let next = current.changed().await.unwrap();
     assert_eq!(next.parent().unwrap().generation().number(), 2);
     assert_eq!(tokens.count("renew"), 0, "no renewal of a token that is known to be dead");
@@ -85,4 +88,47 @@ async fn a_token_that_was_renewed_meanwhile_does_not_make_max_ttl_look_like_its_
         (1, 1),
         "replaced at the first truncated grant"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_version_under_a_new_token_is_a_new_generation_and_no_hot_loop() {
+    let tokens = Server::new(600, 1200);
+    let token = tokens.builder().start(tokens.clone()).await.unwrap();
+    let leases = Server::new(300, 86_400).under(token.current(), &tokens.clock);
+    leases.set(|state| state.version = Some("the same".to_owned()));
+    let login = leases.builder().start(leases.clone()).await.unwrap();
+    tokens.wait(secs(3600)).await;
+    assert!(leases.count("issue") < 20, "{} issues in an hour", leases.count("issue"));
+    let now = login.current().get().unwrap();
+    assert_eq!(now.parent().unwrap().generation(), token.current().get().unwrap().generation());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_as_long_as_its_token_is_renewed_at_its_usual_time() {
+    let tokens = Server::new(3600, 86_400);
+    let token = tokens.builder().start(tokens.clone()).await.unwrap();
+    let leases = Server::new(3600, 86_400).under(token.current(), &tokens.clock);
+    let _login = leases.builder().start(leases.clone()).await.unwrap();
+    tokens.wait(secs(3600 * 61 / 100)).await;
+    assert_eq!(leases.count("renew"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_token_without_a_successor_costs_few_requests() {
+    let tokens = Server::new(3600, 86_400);
+    let token = tokens.builder().start(tokens.clone()).await.unwrap();
+    let leases = Server::new(300, 86_400).under(token.current(), &tokens.clock);
+    let _login = leases.builder().start(leases.clone()).await.unwrap();
+    tokens.wait(secs(60)).await;
+    for server in [&tokens, &leases] {
+        server.set(|state| state.down = Some(ErrorKind::DeadToken));
+    }
+    let (before, generation) =
+        (tokens.requests() + leases.requests(), token.current().get().unwrap().generation());
+    for _ in 0..360 {
+        token.current().reject(generation, ErrorKind::DeadToken);
+        tokens.wait(secs(10)).await;
+    }
+    let requests = tokens.requests() + leases.requests() - before;
+    assert!(requests < 300, "{requests} requests in an hour");
 }

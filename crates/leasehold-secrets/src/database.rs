@@ -76,13 +76,24 @@ impl Provider for DatabaseRole {
             .read(token.secret(), &self.path())
             .await
             .map_err(|error| self.report_dead(&token, error))?;
-        let credentials = Credentials::new(answer.text("username")?, answer.secret("password")?);
-        Ok(Grant::new(credentials, answer.lease().clone()).under(token))
+        let credentials = answer
+            .text("username")
+            .and_then(|username| Ok(Credentials::new(username, answer.secret("password")?)));
+        match credentials {
+            Ok(credentials) => Ok(Grant::new(credentials, answer.lease().clone()).under(token)),
+            Err(error) => {
+                // Nobody else will ever know of this lease.
+                if !answer.lease().id().is_empty() {
+                    let _ = self.vault.revoke_lease(token.secret(), answer.lease().id()).await;
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn renew(&self, of: &Record<Credentials>) -> Result<Renewed> {
         let token = self.authority(of)?;
-        let increment = of.lease().ttl().unwrap_or_default();
+        let increment = of.lease().increment();
         let renewed = self.vault.renew_lease(token.secret(), of.lease().id(), increment).await;
         renewed.map_err(|error| self.report_dead(&token, error))
     }

@@ -110,3 +110,34 @@ async fn debug_and_name_tell_the_path_only() {
     assert_eq!(role.name(), "db/creds/pipeline");
     assert_eq!(format!("{role:?}"), r#"DatabaseRole { path: "db/creds/pipeline", .. }"#);
 }
+
+/// Answers with a credential type that a pool cannot use.
+struct Keys(Mutex<Vec<String>>);
+
+#[async_trait]
+impl Vault for Keys {
+    async fn login(&self, _: &str, _: Body) -> Result<Answer> {
+        unreachable!("a secret does not log in")
+    }
+
+    async fn read(&self, _: &Token, path: &str) -> Result<Answer> {
+        self.0.lock().unwrap().push(path.to_owned());
+        let Value::Object(data) = json!({"username": "v", "rsa_private_key": "x"}) else { unreachable!() };
+        let lease = Lease::new("db/creds/pipeline/1", Duration::from_secs(60), true);
+        Ok(Answer::new(lease, data, None, Vec::new()))
+    }
+
+    async fn write(&self, _: &Token, path: &str, _: Body) -> Result<Answer> {
+        self.0.lock().unwrap().push(path.to_owned());
+        Ok(Answer::empty())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_be_used_leaves_no_lease() {
+    let (clock, vault) = (Arc::new(TestClock::new()), Arc::new(Keys(Mutex::default())));
+    let tokens = tokens(&clock);
+    let role = DatabaseRole::new(vault.clone(), tokens.current.clone(), "pipeline");
+    assert_eq!(role.issue().await.unwrap_err().kind(), ErrorKind::Unexpected);
+    assert_eq!(*vault.0.lock().unwrap(), ["database/creds/pipeline", "sys/leases/revoke"]);
+}

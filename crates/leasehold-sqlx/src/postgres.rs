@@ -113,12 +113,12 @@ impl Postgres {
         Ok(Self::new(base))
     }
 
-    /// Takes every setting of the pool from `options`, and forgets those made before.
+    /// Takes every setting of the pool, but no hook, from `options`, and forgets those made before.
     ///
     /// **Hooks set on `options` are replaced and never run.** sqlx does not let us see them: give them to
     /// [`after_connect`](Self::after_connect), [`before_acquire`](Self::before_acquire) and
     /// [`after_release`](Self::after_release) here.
-    pub fn pool_options(mut self, options: PgPoolOptions) -> Self {
+    pub fn pool_settings(mut self, options: PgPoolOptions) -> Self {
         self.pool = options;
         self
     }

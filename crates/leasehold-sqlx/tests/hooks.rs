@@ -35,7 +35,7 @@ async fn all_three_run_with_their_own_verdicts() {
     let closes = Arc::clone(&close_next);
     let pool = Postgres::new(server.options())
         // Hooks in here are replaced: this one would fail every check-out.
-        .pool_options(
+        .pool_settings(
             PgPoolOptions::new()
                 .max_connections(1)
                 .before_acquire(|_, _| Box::pin(async { Err(sqlx::Error::RowNotFound) })),

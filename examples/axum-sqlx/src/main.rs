@@ -6,7 +6,7 @@ use std::{env, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
-use leasehold_core::{Credentials, Current, Health, Status};
+use leasehold_core::{Credentials, Current, Health, Status, Token, Vault};
 use leasehold_renewal::Keeper;
 use leasehold_secrets::DatabaseRole;
 use serde_json::{Value, json};
@@ -26,12 +26,30 @@ async fn main() -> Result<()> {
         .init();
     let vault = Arc::new(leasehold_vault::Client::from_env()?);
     let token = Keeper::start(leasehold_auth::detect(vault.clone(), "pipeline")?).await?;
+    // Leaf first, and whatever happened: the pool, the credentials, the token. What an early return skips would live
+    // on until its TTL.
+    let ran = with_credentials(vault, &token).await;
+    let ended = token.shutdown().await.context("the token was left to end by itself");
+    ran.and(ended)
+}
+
+async fn with_credentials(vault: Arc<dyn Vault>, token: &Keeper<Token>) -> Result<()> {
     let login = Keeper::start(DatabaseRole::new(vault, token.current(), "pipeline")).await?;
+    let ran = with_pool(&login).await;
+    let ended = login.shutdown().await.context("the credentials were left to end by themselves");
+    ran.and(ended)
+}
+
+async fn with_pool(login: &Keeper<Credentials>) -> Result<()> {
     let database = env::var("DATABASE_URL").context("set DATABASE_URL, without a user and a password")?;
     let pool =
         leasehold_sqlx::Postgres::from_url(&database)?.max_connections(10).connect(login.current()).await?;
+    let served = serve(Service { pool: pool.clone(), login: login.current() }).await;
+    pool.close().await;
+    served
+}
 
-    let service = Service { pool: pool.clone(), login: login.current() };
+async fn serve(service: Service) -> Result<()> {
     let app = Router::new()
         .route("/", get(count))
         .route("/health/live", get(|| async { "alive" }))
@@ -41,11 +59,7 @@ async fn main() -> Result<()> {
         TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8080".to_owned())).await?;
     tracing::info!(address = %listener.local_addr()?, "listening");
     axum::serve(listener, app).with_graceful_shutdown(asked_to_stop()).await?;
-
-    // Leaf first: requests have been answered, so the pool is idle; then its credentials; then the token.
-    pool.close().await;
-    let (login, token) = (login.shutdown().await, token.shutdown().await);
-    login.and(token).context("something was left to end by itself")
+    Ok(())
 }
 
 async fn count(State(service): State<Service>) -> Result<Json<Value>, (StatusCode, String)> {

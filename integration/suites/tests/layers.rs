@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{env, process::Command};
+use std::{env, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -64,7 +64,9 @@ fn packages() -> Vec<Value> {
 }
 
 fn is_library(package: &Value) -> bool {
-    package["manifest_path"].as_str().is_some_and(|path| path.contains("/crates/"))
+    let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    manifest.starts_with(workspace.join("crates"))
 }
 
 fn dependencies(package: &Value) -> Vec<&str> {

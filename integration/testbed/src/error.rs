@@ -69,7 +69,7 @@ pub enum Error {
     },
 
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot use {}; if it is a cache of the testbed, CARGO_TARGET_DIR moves it", path.display())]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -82,7 +82,7 @@ pub enum Error {
     Crypto(String),
 
     /// Something the operating system refused.
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     System {
         /// What was tried.
         what: &'static str,

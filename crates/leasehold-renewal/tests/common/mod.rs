@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) ttl: Duration,
     pub(crate) max_ttl: Duration,
     pub(crate) renewable: bool,
+    /// Makes every issue the same secret again.
+    pub(crate) version: Option<String>,
     /// What every request is answered with instead.
     pub(crate) down: Option<ErrorKind>,
     /// What a kind of request is answered with instead.
@@ -48,6 +50,7 @@ impl Server {
             ttl: secs(ttl),
             max_ttl: secs(max_ttl),
             renewable: true,
+            version: None,
             down: None,
             faults: Vec::new(),
             answer_after: Duration::ZERO,
@@ -116,6 +119,10 @@ impl Provider for Server {
         state.leases.push((id.clone(), max_end));
         let lease = Lease::new(id.clone(), state.ttl, state.renewable);
         let grant = Grant::new(Token::new(id).owned(true), lease);
+        let grant = match &state.version {
+            Some(version) => grant.version(version),
+            None => grant,
+        };
         Ok(match parent {
             Some(parent) => grant.under(parent),
             None => grant,

@@ -1,6 +1,12 @@
 //! The suites, in one binary, so that they are linked once and run in parallel. Each test starts its own servers.
 
-#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may panic"
+)]
 
 mod bad_input;
 mod main_job;

@@ -70,11 +70,8 @@ impl OpenBao {
 
 /// Writes the service's rights: renewing and revoking its own token come with the policy `default`.
 async fn policy(api: Api, revoke_allowed: bool) -> Result<()> {
-    let mut rules = vec![
-        (format!("database/creds/{DB_ROLE}"), "read"),
-        ("sys/leases/renew".into(), "update"),
-        ("sys/leases/lookup".into(), "update"),
-    ];
+    let mut rules =
+        vec![(format!("database/creds/{DB_ROLE}"), "read"), ("sys/leases/renew".into(), "update")];
     if revoke_allowed {
         rules.push(("sys/leases/revoke".into(), "update"));
     }

@@ -2,28 +2,28 @@
 
 mod outcome;
 mod servers;
+mod service;
 mod view;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, bail};
 use leasehold_core::{Credentials, Current, EventKind, Token};
-use leasehold_renewal::Keeper;
-use leasehold_secrets::DatabaseRole;
 use leasehold_testbed::load::Load;
+use sqlx::PgPool;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::{interrupt::Interrupt, output};
 use outcome::Outcome;
 use servers::Servers;
+use service::Service;
 use view::View;
-
-use crate::asked_to_stop;
 
 /// Options of `cargo testbed demo`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// How long the load runs.
-    #[arg(long, default_value_t = 60, value_name = "N")]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=31_536_000), value_name = "N")]
     seconds: u64,
     /// Queries per second, started at this rate whether or not the ones before have been answered.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=20_000), value_name = "N")]
@@ -38,10 +38,10 @@ pub(crate) struct Options {
     #[arg(long)]
     external: bool,
     /// The role to log in with.
-    #[arg(long, default_value = "pipeline", value_name = "NAME")]
+    #[arg(long, env = "VAULT_ROLE", default_value = "pipeline", value_name = "NAME")]
     role: String,
     /// The role of the database secrets engine.
-    #[arg(long, default_value = "pipeline", value_name = "NAME")]
+    #[arg(long, env = "DATABASE_ROLE", default_value = "pipeline", value_name = "NAME")]
     db_role: String,
     /// Where that engine is mounted.
     #[arg(long, default_value = "database", value_name = "MOUNT")]
@@ -55,81 +55,87 @@ pub(crate) struct Options {
 }
 
 /// Runs the demo and says how it went, in whichever form was asked for.
-pub(crate) async fn run(options: Options) -> ExitCode {
+pub(crate) async fn run(options: Options, interrupt: Interrupt) -> ExitCode {
     let mut outcome = Outcome::default();
-    let result = measure(&options, &mut outcome).await;
-    if let Err(error) = &result {
+    if let Err(error) = measure(&options, &interrupt, &mut outcome).await {
         outcome.error = Some(format!("{error:#}"));
     }
+    outcome.stopped_early = interrupt.was_asked();
     let verdict = outcome.verdict(options.external);
     if options.json {
-        println!("{}", outcome.to_json());
+        output::line(&outcome.to_json());
     } else {
         view::summary(&outcome, &verdict);
     }
     if verdict.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn measure(options: &Options, outcome: &mut Outcome) -> Result<()> {
-    let view = View::new(options.json);
+/// The JSON of a demo that did not get as far as its options.
+pub(crate) fn failed_to_start(why: &str) -> String {
+    Outcome { error: Some(why.trim().to_owned()), ..Outcome::default() }.to_json()
+}
+
+async fn measure(options: &Options, interrupt: &Interrupt, outcome: &mut Outcome) -> Result<()> {
     let servers = tokio::select! {
         servers = Servers::start(options) => servers?,
-        () = asked_to_stop() => anyhow::bail!("stopped before the servers were up"),
+        () = interrupt.asked() => bail!("stopped before the servers were up"),
     };
-    let running = serve(options, &servers, &view, outcome).await;
+    let view = View::new(options.json);
+    let mut service = Service::default();
+    let ran = serve(options, &servers, &view, interrupt, &mut service, outcome).await;
+    // Whatever was obtained is given back, also after a start that failed half-way.
+    let stopped = service.stop().await;
     view.finish();
-    let left = servers.left_behind().await;
-    running?;
-    (outcome.leases_left, outcome.tokens_left, outcome.users_left) = left?;
+    (outcome.leases_left, outcome.tokens_left, outcome.users_left) = servers.left_behind().await?;
+    ran.and(stopped)
+}
+
+async fn serve(
+    options: &Options,
+    servers: &Servers,
+    view: &View,
+    interrupt: &Interrupt,
+    service: &mut Service,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let (token, login, pool) = tokio::select! {
+        started = service.start(options, servers, view) => started?,
+        () = interrupt.asked() => bail!("stopped before the pool was up"),
+    };
+    let load = start_load(pool, servers.query(options), options.rate);
+    watch(options, view, interrupt, &load, &token, &login, outcome).await;
+    view.note("stopping: the pool first, then the credentials, then the token");
+    outcome.record(load.stop().await);
+    outcome.token_generations = token.get().map_or(0, |token| token.generation().number());
     Ok(())
 }
 
-async fn serve(options: &Options, servers: &Servers, view: &View, outcome: &mut Outcome) -> Result<()> {
-    let vault = servers.vault(options)?;
-    let token = Keeper::start(servers.login(options, Arc::clone(&vault))?).await.context("logging in")?;
-    let role = DatabaseRole::new(vault, token.current(), &options.db_role).mount(&options.db_mount);
-    let login = Keeper::start(role).await.context("obtaining credentials")?;
-    let pool = leasehold_sqlx::Postgres::from_url(servers.database_url())?
-        .min_connections(options.connections)
-        .max_connections(options.connections)
-        .connect(login.current())
-        .await
-        .context("connecting to the database")?;
-
-    let (queried, query): (_, Arc<str>) = (pool.clone(), servers.query(options).into());
-    let load = Load::start(options.rate, move || {
-        let (pool, query) = (queried.clone(), Arc::clone(&query));
+fn start_load(pool: PgPool, query: String, rate: u32) -> Load {
+    let query: Arc<str> = query.into();
+    Load::start(rate, move || {
+        let (pool, query) = (pool.clone(), Arc::clone(&query));
         async move { sqlx::query(sqlx::AssertSqlSafe(&*query)).fetch_optional(&pool).await.map(drop) }
-    });
-    watch(options, view, &load, token.current(), login.current(), outcome).await;
-
-    view.note("stopping: the pool first, then the credentials, then the token");
-    outcome.record(&load.stop().await);
-    outcome.token_generations = token.current().get().map_or(0, |token| token.generation().number());
-    pool.close().await;
-    login.shutdown().await.context("shutting down the credentials' keeper")?;
-    token.shutdown().await.context("shutting down the token's keeper")
+    })
 }
 
 /// Shows events as they come and the state once a second, until the time is up or somebody stops it.
 async fn watch(
     options: &Options,
     view: &View,
+    interrupt: &Interrupt,
     load: &Load,
-    token: Current<Token>,
-    login: Current<Credentials>,
+    token: &Current<Token>,
+    login: &Current<Credentials>,
     outcome: &mut Outcome,
 ) {
     let (mut of_token, mut of_login) = (token.events(), login.events());
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let end = Instant::now() + Duration::from_secs(options.seconds);
-    let stopped = asked_to_stop();
-    tokio::pin!(stopped);
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(end) => return,
-            () = &mut stopped => return,
+            () = interrupt.asked() => return,
             Ok(event) = of_token.recv() => view.event("token", &event),
             Ok(event) = of_login.recv() => {
                 if let EventKind::Adopted = event.kind {
@@ -137,7 +143,7 @@ async fn watch(
                 }
                 view.event("credentials", &event);
             }
-            _ = second.tick() => view.state(load, &token, &login),
+            _ = second.tick() => view.state(load, token, login),
         }
     }
 }

@@ -1,14 +1,18 @@
 //! The binary behind `cargo testbed`.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
+#![expect(clippy::print_stderr, reason = "a command-line program")]
 
 mod demo;
+mod interrupt;
+mod output;
 mod tests;
 mod up;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use interrupt::Interrupt;
 
 /// Real servers for Leasehold: OpenBao and PostgreSQL on loopback, started here, gone when it ends.
 #[derive(Parser)]
@@ -29,8 +33,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if let Command::Test(options) = cli.command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(wrong) => return usage(&wrong),
+    };
+    if let Command::Test(options) = command {
         return tests::run(&options);
     }
     log_to_stderr();
@@ -41,33 +48,27 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match cli.command {
-        Command::Demo(options) => runtime.block_on(demo::run(options)),
-        Command::Up => runtime.block_on(up::run()),
-        Command::Test(options) => tests::run(&options),
+    runtime.block_on(async {
+        let interrupt = Interrupt::listen();
+        match command {
+            Command::Demo(options) => demo::run(options, interrupt).await,
+            Command::Up => up::run(interrupt).await,
+            Command::Test(options) => tests::run(&options),
+        }
+    })
+}
+
+/// What is wrong with the command line, on stderr; whoever asked for JSON gets that too.
+fn usage(wrong: &clap::Error) -> ExitCode {
+    let _ = wrong.print();
+    if wrong.use_stderr() && env::args().any(|argument| argument == "--json") {
+        output::line(&demo::failed_to_start(&wrong.render().to_string()));
     }
+    ExitCode::from(u8::try_from(wrong.exit_code()).unwrap_or(2))
 }
 
 /// Silent unless `RUST_LOG` asks: the demo shows the same events in its own way.
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-}
-
-/// Completes at Ctrl-C or SIGTERM.
-async fn asked_to_stop() {
-    use tokio::signal::{ctrl_c, unix};
-
-    let terminated = async {
-        match unix::signal(unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = ctrl_c() => {}
-        () = terminated => {}
-    }
 }

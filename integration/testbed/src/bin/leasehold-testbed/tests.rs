@@ -22,15 +22,12 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         .stderr(Stdio::null())
         .status();
     let has_nextest = nextest.is_ok_and(|status| status.success());
-    let tests: &[&str] = if has_nextest {
-        &["nextest", "run", "--workspace"]
-    } else {
-        &["test", "--workspace", "--all-targets"]
-    };
+    let runner: &[&str] = if has_nextest { &["nextest", "run"] } else { &["test", "--all-targets"] };
+    let tests = [runner, EVERYTHING].concat();
     let filtered = !options.arguments.is_empty();
-    let mut passed = cargo_run(&cargo, tests, &options.arguments);
+    let mut passed = cargo_run(&cargo, &tests, &options.arguments);
     if !filtered {
-        passed &= cargo_run(&cargo, &["test", "--workspace", "--doc"], &[]);
+        passed &= cargo_run(&cargo, &[&["test", "--doc"], EVERYTHING].concat(), &[]);
     }
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -45,3 +42,6 @@ fn cargo_run(cargo: &str, arguments: &[&str], more: &[String]) -> bool {
         }
     }
 }
+
+/// This binary's own tests too, which are behind a feature.
+const EVERYTHING: &[&str] = &["--workspace", "--features", "leasehold-testbed/cli"];

@@ -8,11 +8,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use leasehold_testbed::{Config, Testbed};
 
-use crate::asked_to_stop;
+use crate::{interrupt::Interrupt, output};
 
 /// Starts the servers, says how to use them, and keeps them until Ctrl-C.
-pub(crate) async fn run() -> ExitCode {
-    match keep().await {
+pub(crate) async fn run(interrupt: Interrupt) -> ExitCode {
+    match keep(&interrupt).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -21,11 +21,12 @@ pub(crate) async fn run() -> ExitCode {
     }
 }
 
-async fn keep() -> Result<()> {
+async fn keep(interrupt: &Interrupt) -> Result<()> {
+    eprintln!("starting OpenBao and PostgreSQL");
     let config = Config { report: |line| eprintln!("{line}"), ..Config::default() };
     let testbed = tokio::select! {
         testbed = Testbed::start(config) => testbed?,
-        () = asked_to_stop() => return Ok(()),
+        () = interrupt.asked() => return Ok(()),
     };
     let mut environment = String::new();
     for (name, value) in testbed.environment() {
@@ -34,19 +35,20 @@ async fn keep() -> Result<()> {
     let file = leasehold_testbed::target_folder().join("testbed").join("env");
     write(&file, &environment).with_context(|| format!("writing {}", file.display()))?;
     let (bao, shown) = (testbed.openbao().binary().display(), file.display());
-    println!(
+    output::line(&format!(
         "OpenBao and PostgreSQL are up until Ctrl-C. In another terminal:\n\n  source {shown}\n\n{environment}"
-    );
-    println!("Three things to try:");
-    println!(
-        "  cargo run --package quickstart                    # rows, read by a user that did not exist before"
-    );
-    println!("  cargo testbed demo --external --query 'SELECT count(*) FROM measurements'");
-    println!(
-        "  VAULT_TOKEN=\"$TESTBED_ROOT_TOKEN\" {bao} lease revoke -prefix database/creds/pipeline   # and watch the demo"
-    );
-    asked_to_stop().await;
-    drop(std::fs::remove_file(file));
+    ));
+    output::line("Three things to try:");
+    output::line("  cargo run --package quickstart    # rows, read by a user that did not exist before");
+    output::line("  cargo testbed demo --external --query 'SELECT count(*) FROM measurements'");
+    let revoke =
+        format!("VAULT_TOKEN=\"$TESTBED_ROOT_TOKEN\" {bao} lease revoke -prefix database/creds/pipeline");
+    output::line(&format!("  {revoke}    # and watch the demo"));
+    interrupt.asked().await;
+    // Another `up` may have written its own meanwhile.
+    if std::fs::read_to_string(&file).is_ok_and(|now| now == environment) {
+        drop(std::fs::remove_file(file));
+    }
     Ok(())
 }
 

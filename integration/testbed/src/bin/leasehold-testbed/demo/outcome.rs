@@ -22,16 +22,24 @@ pub(crate) struct Outcome {
     pub(crate) p99_us: u64,
     pub(crate) p999_us: u64,
     pub(crate) max_us: u64,
+    /// The first failures of queries, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failures: Vec<String>,
+    /// Whether somebody stopped it before its time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) stopped_early: bool,
     /// What kept the demo from running, if something did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
 }
 
 impl Outcome {
-    pub(crate) fn record(&mut self, measured: &Measured) {
+    pub(crate) fn record(&mut self, measured: Measured) {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.seconds = measured.ran_for.as_secs_f64();
         (self.queries, self.failed) = (measured.queries, measured.failed);
+        self.failures = measured.failures;
+        self.failures.dedup();
         (self.p50_us, self.p99_us) = (micros(measured.p50), micros(measured.p99));
         (self.p999_us, self.max_us) = (micros(measured.p999), micros(measured.max));
     }
@@ -45,7 +53,8 @@ impl Outcome {
         let mut wrong = Vec::new();
         wrong.extend(self.error.clone());
         if self.failed > 0 {
-            wrong.push(format!("{} of {} queries failed", self.failed, self.queries));
+            let first = self.failures.first().map(|failure| format!(": {failure}")).unwrap_or_default();
+            wrong.push(format!("{} of {} queries failed{first}", self.failed, self.queries));
         }
         // The TTLs of somebody's own server are theirs.
         let expected = if external { 0 } else { expected_rotations(self.seconds) };

@@ -26,19 +26,17 @@ impl Servers {
                 .context("--external needs your database: set DATABASE_URL, without credentials")?;
             return Ok(Self::External { database_url });
         }
+        eprintln!("starting OpenBao and PostgreSQL");
         let config = Config { report: |line| eprintln!("{line}"), ..Config::default() };
         Ok(Self::Testbed(Box::new(Testbed::start(config).await?)))
     }
 
-    pub(crate) fn vault(&self, options: &Options) -> Result<Arc<dyn Vault>> {
+    pub(crate) fn vault(&self) -> Result<Arc<dyn Vault>> {
         Ok(match self {
             Self::Testbed(testbed) => {
                 Arc::new(Client::builder().address(testbed.openbao().address()).build()?)
             }
-            Self::External { .. } => {
-                let _ = options;
-                Arc::new(Client::from_env()?)
-            }
+            Self::External { .. } => Arc::new(Client::from_env()?),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, io::IsTerminal as _, time::Duration};
 
+use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use leasehold_core::{Credentials, Current, Event, EventKind, Status, Token};
@@ -9,6 +10,7 @@ use leasehold_testbed::load::Load;
 use tokio::time::Instant;
 
 use super::outcome::Outcome;
+use crate::output;
 
 /// On a terminal a status line that is updated in place, in colour, with the events above it; plain lines elsewhere;
 /// nothing with `--json`.
@@ -60,12 +62,14 @@ impl View {
             login.get().map_or_else(|_| "-".to_owned(), |login| login.secret().username().to_owned());
         let mut connections = String::new();
         for (generation, open) in &of_login.connections {
-            let _ = write!(connections, " {open} of generation {generation}");
+            let comma = if connections.is_empty() { "" } else { "," };
+            let _ = write!(connections, "{comma} {open} of generation {generation}");
         }
         let number = |generation: Option<leasehold_core::Generation>| {
             generation.map_or(0, |generation| generation.number())
         };
-        let red = if glance.failed > 0 { AnsiColor::Red.on_default().bold() } else { Style::new() };
+        let alarming = glance.failed > 0 && self.colour();
+        let red = if alarming { AnsiColor::Red.on_default().bold() } else { Style::new() };
         let lines = [
             format!(
                 "credentials generation {} {username}, {} left",
@@ -101,7 +105,7 @@ impl View {
             Form::Plain => {
                 let more: Vec<_> = trouble.into_iter().chain(failure).collect();
                 let text = lines.iter().chain(&more).map(String::as_str).collect::<Vec<_>>().join("; ");
-                println!("{seconds:6.1} s  {}", anstream::adapter::strip_str(&text));
+                output::line(&format!("{seconds:6.1} s  {text}"));
             }
             Form::Silent => {}
         }
@@ -114,11 +118,17 @@ impl View {
         }
     }
 
+    /// Colour is for a terminal whose owner has not asked for none (`NO_COLOR`).
+    fn colour(&self) -> bool {
+        matches!(self.form, Form::Terminal(_)) && AutoStream::choice(&std::io::stdout()) != ColorChoice::Never
+    }
+
     fn line(&self, style: Style, text: &str) {
+        let style = if self.colour() { style } else { Style::new() };
         let seconds = self.started.elapsed().as_secs_f64();
         match &self.form {
             Form::Terminal(bar) => bar.println(format!("{seconds:6.1} s  {style}{text}{style:#}")),
-            Form::Plain => println!("{seconds:6.1} s  {text}"),
+            Form::Plain => output::line(&format!("{seconds:6.1} s  {text}")),
             Form::Silent => {}
         }
     }
@@ -126,26 +136,35 @@ impl View {
 
 /// The end of the demo, in words.
 pub(crate) fn summary(outcome: &Outcome, verdict: &[String]) {
-    println!();
-    println!("{} queries in {:.0} s, {} failed", outcome.queries, outcome.seconds, outcome.failed);
-    println!("{} rotations, {} generations of the token", outcome.rotations, outcome.token_generations);
-    println!(
+    let early = if outcome.stopped_early { ", stopped early" } else { "" };
+    output::line("");
+    output::line(&format!(
+        "{} queries in {:.0} s{early}, {} failed",
+        outcome.queries, outcome.seconds, outcome.failed
+    ));
+    output::line(&format!(
+        "{} rotations, {} generations of the token",
+        outcome.rotations, outcome.token_generations
+    ));
+    output::line(&format!(
         "p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, longest {:.2} ms",
         micros(outcome.p50_us),
         micros(outcome.p99_us),
         micros(outcome.p999_us),
         micros(outcome.max_us)
-    );
+    ));
     if let (Some(leases), Some(tokens), Some(users)) =
         (outcome.leases_left, outcome.tokens_left, outcome.users_left)
     {
-        println!("left behind: {leases} leases, {tokens} tokens, {users} database users");
+        output::line(&format!("left behind: {leases} leases, {tokens} tokens, {users} database users"));
     }
-    if verdict.is_empty() {
-        anstream::println!("{0}passed{0:#}", AnsiColor::Green.on_default().bold());
-    } else {
-        anstream::println!("{0}failed{0:#}: {1}", AnsiColor::Red.on_default().bold(), verdict.join("; "));
-    }
+    let plain = AutoStream::choice(&std::io::stdout()) == ColorChoice::Never;
+    let (colour, word, why) = match verdict {
+        [] => (AnsiColor::Green, "passed", String::new()),
+        wrong => (AnsiColor::Red, "failed", format!(": {}", wrong.join("; "))),
+    };
+    let style = if plain { Style::new() } else { colour.on_default().bold() };
+    output::line(&format!("{style}{word}{style:#}{why}"));
 }
 
 fn describe(kind: &EventKind) -> (Style, String) {
