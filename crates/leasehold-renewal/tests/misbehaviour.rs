@@ -1,5 +1,7 @@
 //! Those around the keeper misbehave.
 
+#![expect(clippy::panic, reason = "a provider that does")]
+
 mod common;
 
 use common::{Server, secs};
