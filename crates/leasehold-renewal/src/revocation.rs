@@ -9,6 +9,8 @@ use leasehold_core::{
 };
 use tracing::{debug, info, warn};
 
+use crate::task::answer_within;
+
 /// The issues that somebody still uses. It holds records, which are no users.
 #[derive(Debug)]
 pub(crate) struct Used<S>(Vec<Arc<Record<S>>>);
@@ -99,6 +101,7 @@ impl<S: Send + Sync + 'static> Revocations<S> {
         provider: &P,
         publisher: &Publisher<S>,
         clock: &dyn Clock,
+        bound: Duration,
     ) {
         let due = self.queue.iter().enumerate().min_by_key(|(_, pending)| pending.at).map(|(index, _)| index);
         let Some(index) = due else { return };
@@ -110,7 +113,7 @@ impl<S: Send + Sync + 'static> Revocations<S> {
         } else if self.forbidden {
             Some(EventKind::Revoked { alone: false })
         } else {
-            match provider.revoke(&record).await {
+            match answer_within(clock, bound, provider.revoke(&record)).await {
                 Ok(Revoked::Done) => Some(EventKind::Revoked { alone: true }),
                 Ok(Revoked::NotOurs) => None,
                 Err(error) => match error.kind() {

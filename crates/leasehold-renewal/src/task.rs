@@ -4,7 +4,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use leasehold_core::{
     Current, Error, ErrorKind, EventKind, Grant, Party, Provider, Record, Renewed, Result, TokenKind,
-    clock::{Moment, sleep_until},
+    clock::{Clock, Moment, sleep_until},
     publish::{self, Channel, Published, Publisher, Rejection},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -61,6 +61,7 @@ struct Task<P: Provider> {
     publisher: Publisher<P::Secret>,
     /// The facts of the current value; never its `Issued`, or the keeper would be a user of its own secret.
     record: Arc<Record<P::Secret>>,
+    issued_at: Moment,
     known: Known,
     /// Drawn once per attempt, so that thinking again does not move the attempt.
     jitter: f64,
@@ -87,6 +88,7 @@ impl<P: Provider> Task<P> {
             publisher,
             known: known_of(&record, sent),
             record,
+            issued_at: sent,
             jitter: fastrand::f64(),
             used,
             revocations: Revocations::default(),
@@ -132,7 +134,9 @@ impl<P: Provider> Task<P> {
                     self.known.failure = None;
                 }
                 () = sleep_until(&*clock, self.revocations.next_at()) => {
-                    self.revocations.revoke_one(&self.provider, &self.publisher, &*clock).await;
+                    let bound = self.patience();
+                    self.revocations.revoke_one(&self.provider, &self.publisher, &*clock, bound).await;
+                    replan = false;
                 }
             }
         };
@@ -142,7 +146,9 @@ impl<P: Provider> Task<P> {
             Some(_) => clock.now() + self.settings.shutdown_bound,
             None => self.used.latest_end(clock.now() + self.settings.shutdown_bound),
         };
-        let ended = self.shut_down(farewells, deadline).await;
+        // Whoever still uses it after the last handle has gone may do so to its end.
+        let share_of_users = if done.is_some() { SHARE_OF_USERS } else { 1.0 };
+        let ended = self.shut_down(farewells, deadline, share_of_users).await;
         match (done, ended) {
             (Some(done), ended) => {
                 let _ = done.send(ended);
@@ -176,17 +182,15 @@ impl<P: Provider> Task<P> {
         }
     }
 
-    /// A renewal that hangs must not eat the time that a successor needs. (An issue is never cut off.)
+    /// How long to wait for an answer: one that hangs must not eat the time that a successor needs. (An issue is never
+    /// cut off.)
+    fn patience(&self) -> Duration {
+        let left = self.settings.clock.now().until(self.known.usable_until());
+        (left / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+    }
+
     async fn within_reason<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        let clock = &*self.settings.clock;
-        let now = clock.now();
-        let bound = (now.until(self.known.usable_until()) / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT);
-        tokio::select! {
-            answer = request => answer,
-            () = sleep_until(clock, now + bound) => {
-                Err(Error::new(ErrorKind::Unreachable, Party::Vault, format!("no answer within {bound:?}")))
-            }
-        }
+        answer_within(&*self.settings.clock, self.patience(), request).await
     }
 
     fn renewed(&mut self, Renewed { ttl }: Renewed, sent: Moment) {
@@ -226,6 +230,7 @@ impl<P: Provider> Task<P> {
             Published::New(record) => {
                 info!(generation = %record.generation(), ttl = ?record.lease().ttl(), ?reason, "issued a successor");
                 self.used.add(&record);
+                self.issued_at = sent;
                 let old = std::mem::replace(&mut self.record, record);
                 let before = std::mem::replace(&mut self.known, known_of(&self.record, sent));
                 if self.known.granted == Some(Duration::ZERO) {
@@ -314,7 +319,7 @@ impl<P: Provider> Task<P> {
             return false;
         }
         let now = self.settings.clock.now();
-        if cause == ErrorKind::DeadToken && now < self.known.granted_at + REPLICATION {
+        if cause == ErrorKind::DeadToken && now < self.issued_at + REPLICATION {
             // A standby may not have heard of it yet; whoever was refused tries again shortly.
             return false;
         }
@@ -343,12 +348,13 @@ impl<P: Provider> Task<P> {
         &mut self,
         mut farewells: mpsc::UnboundedReceiver<Arc<Record<P::Secret>>>,
         deadline: Moment,
+        share_of_users: f64,
     ) -> Result<()> {
         let clock = Arc::clone(&self.settings.clock);
         self.publisher.close();
         let now = clock.now();
         self.revocations.hurry(now);
-        let mut users_deadline = now + now.until(deadline).mul_f64(SHARE_OF_USERS);
+        let mut users_deadline = now + now.until(deadline).mul_f64(share_of_users);
         while !(self.used.is_empty() && self.revocations.is_empty()) {
             tokio::select! {
                 biased;
@@ -364,10 +370,10 @@ impl<P: Provider> Task<P> {
                         self.revocations.push(record, clock.now());
                     }
                 }
-                () = sleep_until(&*clock, self.revocations.next_at()) => tokio::select! {
-                    () = sleep_until(&*clock, deadline) => break,
-                    () = self.revocations.revoke_one(&self.provider, &self.publisher, &*clock) => {}
-                },
+                () = sleep_until(&*clock, self.revocations.next_at()) => {
+                    let bound = clock.now().until(deadline).min(LONGEST_WAIT);
+                    self.revocations.revoke_one(&self.provider, &self.publisher, &*clock, bound).await;
+                }
             }
         }
         // What was not even begun is left too, and said.
@@ -378,6 +384,19 @@ impl<P: Provider> Task<P> {
             self.revocations.push(record, deadline);
         }
         self.revocations.outcome(self.publisher.name())
+    }
+}
+
+pub(crate) async fn answer_within<T>(
+    clock: &dyn Clock,
+    bound: Duration,
+    request: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        answer = request => answer,
+        () = sleep_until(clock, clock.now() + bound) => {
+            Err(Error::new(ErrorKind::Unreachable, Party::Vault, format!("no answer within {bound:?}")))
+        }
     }
 }
 
