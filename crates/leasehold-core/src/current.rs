@@ -53,7 +53,22 @@ impl<S> Current<S> {
     /// shut-down. A value that has ended is still handed out: without a successor it is the best there is.
     pub fn get(&self) -> Result<Arc<Issued<S>>> {
         // Cloned inside, so that nobody holds the lock of the channel across a blocking call.
-        self.slot.borrow().value(&self.shared.name)
+        self.slot.borrow().value(&self.shared)
+    }
+
+    /// Waits for the first value, where the keeper was started without one.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) after the keeper's shut-down.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn ready(&self) -> Result<Arc<Issued<S>>> {
+        let mut waiting = self.clone();
+        match self.get() {
+            Err(error) if error.kind() == ErrorKind::NotYet => waiting.changed().await,
+            other => other,
+        }
     }
 
     /// Waits for a value newer than the one that was there when this handle was made or last waited, and returns it.
@@ -66,7 +81,7 @@ impl<S> Current<S> {
     pub async fn changed(&mut self) -> Result<Arc<Issued<S>>> {
         loop {
             self.slot.changed().await.map_err(|_| closed(&self.shared.name))?;
-            match self.slot.borrow().value(&self.shared.name) {
+            match self.slot.borrow().value(&self.shared) {
                 Err(error) if error.kind() == ErrorKind::NotYet => {}
                 other => return other,
             }
@@ -169,11 +184,13 @@ pub(crate) enum Slot<S> {
 }
 
 impl<S> Slot<S> {
-    fn value(&self, name: &str) -> Result<Arc<Issued<S>>> {
+    fn value(&self, shared: &Shared) -> Result<Arc<Issued<S>>> {
+        let name = &shared.name;
         match self {
             Self::Value(issued) => Ok(Arc::clone(issued)),
             Self::Waiting => {
-                let message = format!("{name} has not been issued yet");
+                let why = shared.state().keeper_trouble.as_ref().map(|(_, error)| format!(": {error}"));
+                let message = format!("{name} has not been issued yet{}", why.unwrap_or_default());
                 Err(Error::new(ErrorKind::NotYet, Party::Vault, message))
             }
             Self::Closed => Err(closed(name)),

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
-use tracing::{debug, warn};
+use tracing::{Instrument, Span, debug, info_span, warn};
 
 use crate::{
     Credentials, Current, ErrorKind, EventKind, Issued, Retired, Rotate,
@@ -34,9 +34,15 @@ pub async fn drive(current: Current<Credentials>, in_force: Arc<Issued<Credentia
     }
 }
 
+/// A generation that a newer one has replaced, and the span of that replacement.
+struct Rotation {
+    old: Arc<Issued<Credentials>>,
+    span: Span,
+}
+
 struct Driver {
     in_force: Arc<Issued<Credentials>>,
-    retiring: VecDeque<Arc<Issued<Credentials>>>,
+    retiring: VecDeque<Rotation>,
     failures: u32,
     retry_at: Option<Moment>,
 }
@@ -48,10 +54,12 @@ impl Driver {
         if generation == self.in_force.generation() || self.retry_at.is_some() {
             return;
         }
-        match pool.adopt(&next).await {
+        let from = self.in_force.generation();
+        let span = info_span!("rotation", secret = current.name(), %from, to = %generation);
+        match pool.adopt(&next).instrument(span.clone()).await {
             Ok(()) => {
-                debug!(secret = current.name(), %generation, username = next.secret().username(), "adopted");
-                self.retiring.push_back(std::mem::replace(&mut self.in_force, next));
+                debug!(parent: &span, username = next.secret().username(), "adopted");
+                self.retiring.push_back(Rotation { old: std::mem::replace(&mut self.in_force, next), span });
                 self.failures = 0;
                 current.report(generation, EventKind::Adopted);
             }
@@ -59,7 +67,7 @@ impl Driver {
                 let retry_in = adoption_delay(self.failures, fastrand::f64());
                 self.failures = self.failures.saturating_add(1);
                 self.retry_at = Some(current.clock().now() + retry_in);
-                warn!(secret = current.name(), %generation, %error, ?retry_in, "not adopted; the pool goes on with the generation before");
+                warn!(parent: &span, %error, ?retry_in, "not adopted; the pool goes on with the generation before");
                 if error.kind() == ErrorKind::CredentialsRefused {
                     current.reject(generation, error.kind());
                 }
@@ -77,14 +85,14 @@ impl Driver {
 
     async fn retire_oldest(&self, pool: &dyn Rotate) -> Retired {
         match self.retiring.front() {
-            Some(old) => pool.retire(old).await,
+            Some(Rotation { old, span }) => pool.retire(old).instrument(span.clone()).await,
             None => pending().await,
         }
     }
 
     fn let_go(&mut self, current: &Current<Credentials>, retired: Retired) {
-        if let Some(old) = self.retiring.pop_front() {
-            debug!(secret = current.name(), generation = %old.generation(), remaining = retired.remaining, "retired");
+        if let Some(Rotation { old, span }) = self.retiring.pop_front() {
+            debug!(parent: &span, remaining = retired.remaining, "retired");
             current.report(old.generation(), EventKind::Retired { remaining: retired.remaining });
         }
     }

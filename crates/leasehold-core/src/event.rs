@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind, Generation};
 pub struct Event {
     /// The name of the secret, as its provider gives it: `database/creds/pipeline`.
     pub secret: Arc<str>,
-    /// The generation it happened to.
+    /// The generation it happened to; 0 before the first.
     pub generation: Generation,
     /// What happened.
     pub kind: EventKind,
@@ -62,6 +62,13 @@ pub enum EventKind {
         /// When the next attempt comes.
         retry_in: Duration,
     },
+    /// A pool ended connections that were still borrowed when their credentials ended, as its policy told it.
+    Terminated {
+        /// How many.
+        connections: usize,
+    },
+    /// Requests begin to fail: the first [`Failed`](Self::Failed) after a success.
+    Degraded,
     /// Requests succeed again.
     Recovered,
 }

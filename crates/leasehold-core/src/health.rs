@@ -34,8 +34,24 @@ pub enum Status {
 }
 
 impl Health {
-    /// Whether a service that depends on the secret can do its work: there is one, and it has not ended. It turns
-    /// false only when new connections must fail; watch [`status`](Self::status) to know before.
+    /// Whether the secret will still be usable for longer than `margin`: what a readiness probe should answer. It turns
+    /// false that much before new connections are refused, and only when successors could not be issued: an outage of
+    /// Vault by itself changes nothing.
+    ///
+    /// ```
+    /// # use std::{sync::Arc, time::Duration};
+    /// # use leasehold_core::{Grant, Lease, Token, clock::{Clock, SystemClock}, publish};
+    /// let mut channel = publish::channel("token", Arc::new(SystemClock));
+    /// let lease = Lease::new("", Duration::from_secs(60), true);
+    /// channel.publisher.publish(Grant::new(Token::new("hvs.x".to_owned()), lease), SystemClock.now());
+    /// assert!(channel.current.health().is_ready(Duration::from_secs(10)));
+    /// assert!(!channel.current.health().is_ready(Duration::from_secs(90)));
+    /// ```
+    pub fn is_ready(&self, margin: Duration) -> bool {
+        self.is_usable() && self.usable_for.is_none_or(|left| left > margin)
+    }
+
+    /// Whether there is a secret that has not ended.
     pub fn is_usable(&self) -> bool {
         self.generation.is_some() && self.usable_for != Some(Duration::ZERO)
     }

@@ -129,7 +129,9 @@ impl<S> Publisher<S> {
 
     /// Reports a failed request, and when the next attempt comes.
     pub fn failed(&self, generation: Generation, error: Error, retry_in: Duration) {
-        self.shared.keeper_trouble(Some(error.clone()));
+        if self.shared.keeper_trouble(Some(error.clone())) {
+            self.shared.emit(generation, EventKind::Degraded);
+        }
         self.shared.emit(generation, EventKind::Failed { error, retry_in });
     }
 

@@ -26,15 +26,32 @@ pub struct Builder {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain_budget: Duration,
     pub(crate) shutdown_bound: Duration,
+    pub(crate) start_policy: StartPolicy,
+    pub(crate) issue_budget: Option<(u32, Duration)>,
+}
+
+/// What to do when the first secret cannot be obtained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartPolicy {
+    /// Fail after one attempt.
+    FailAtOnce,
+    /// Keep trying what may come right by itself (Vault is down, sealed, or busy) for so long, then fail with the last
+    /// error. What somebody must correct fails at once.
+    WaitUpTo(Duration),
+    /// Start without a secret, and keep trying, whatever the error. Until there is one, `Current::get` says why not,
+    /// `Current::ready` waits, and the health is degraded.
+    Degraded,
 }
 
 impl Builder {
-    /// The defaults: the machine's clock, 60 s to drain, 10 s to shut down.
+    /// The defaults: the machine's clock, 30 s to wait for Vault at the start, 60 s to drain, 10 s to shut down.
     pub fn new() -> Self {
         Self {
             clock: Arc::new(SystemClock),
             drain_budget: Duration::from_secs(60),
             shutdown_bound: Duration::from_secs(10),
+            start_policy: StartPolicy::WaitUpTo(Duration::from_secs(30)),
+            issue_budget: None,
         }
     }
 
@@ -53,6 +70,23 @@ impl Builder {
         self
     }
 
+    /// Sets what to do when the first secret cannot be obtained. The default waits up to 30 s for a Vault that is down,
+    /// sealed or busy, and fails at once for what somebody must correct.
+    #[must_use]
+    pub fn start_policy(mut self, policy: StartPolicy) -> Self {
+        self.start_policy = policy;
+        self
+    }
+
+    /// Sets how many secrets may be issued: so many in a row, and then one more in each `interval`. The default is ten,
+    /// and one in each sixth of the TTL (at most ten minutes): more than any honest use needs, and not enough for a
+    /// pool that can use none of them to fill the database with users.
+    #[must_use]
+    pub fn issue_budget(mut self, in_a_row: u32, interval: Duration) -> Self {
+        self.issue_budget = Some((in_a_row.max(1), interval));
+        self
+    }
+
     /// Sets where time comes from, for tests.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -63,7 +97,7 @@ impl Builder {
     /// Obtains the first secret and starts the task that keeps it alive.
     ///
     /// # Errors
-    /// Whatever the first attempt of `provider` failed with; it is not tried again.
+    /// Whatever `provider` failed with, as soon as the [start policy](Self::start_policy) gives up.
     ///
     /// # Cancel safety
     /// If the future is dropped while the secret is being issued, the task revokes it as soon as it arrives.

@@ -35,7 +35,7 @@ impl<S: Send + Sync + 'static> Keeper<S> {
     /// ```
     ///
     /// # Errors
-    /// Whatever the first attempt of `provider` failed with; it is not tried again.
+    /// Whatever `provider` failed with: at once if somebody must correct it, after 30 s if Vault is down, sealed or busy.
     ///
     /// # Cancel safety
     /// If the future is dropped while the secret is being issued, the task revokes it as soon as it arrives.

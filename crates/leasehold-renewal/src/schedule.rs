@@ -43,6 +43,8 @@ pub struct Known {
     pub capped: bool,
     /// Whether to ask the server at once if it still lives, by renewing it: somebody says that it is refused.
     pub verify: bool,
+    /// Whether to renew early, since time has jumped: the server's may have gone on while ours stood still.
+    pub look: bool,
     /// Why it must be replaced, if it must, and not before when.
     pub replace: Option<(Reason, Moment)>,
     /// When the last request of any kind left.
@@ -92,6 +94,24 @@ pub fn next(now: Moment, known: &Known, drain_budget: Duration, jitter: f64) -> 
     Some(Plan { delay: now.until(at).max(FLOOR), step })
 }
 
+/// How long to wait before another attempt to obtain the very first secret, after `count` failures.
+pub fn start_delay(count: u32, kind: ErrorKind, retry_after: Option<Duration>, jitter: f64) -> Duration {
+    let cap = match kind {
+        // Nothing was asked of anybody: the token above is not there yet.
+        ErrorKind::NotYet => FIRST_BACKOFF,
+        kind if needs_an_operator(kind) => SLOWEST,
+        _ => SLOW / 3,
+    };
+    let delay = backoff(count, cap, jitter.clamp(0.0, 1.0));
+    delay.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER))
+}
+
+/// Whether trying again soon cannot mend it.
+pub fn needs_an_operator(kind: ErrorKind) -> bool {
+    use ErrorKind::{Configuration, DeadToken, Denied, LoginRefused, NotFound, Redirected};
+    matches!(kind, Configuration | DeadToken | Denied | LoginRefused | NotFound | Redirected)
+}
+
 /// How much of the budget a lease of this length can give: what a truncated grant is sure to leave.
 pub fn drain_budget(configured: Duration, ttl: Duration) -> Duration {
     configured.min(ttl.mul_f64(1.0 - RENEW_AT))
@@ -103,6 +123,10 @@ fn undisturbed(now: Moment, known: &Known, budget: Duration, jitter: f64) -> Opt
     }
     if known.verify && known.renewable {
         return Some((now, Step::Renew));
+    }
+    if known.look && known.renewable {
+        // A step of the wall clock reaches a whole fleet at once.
+        return Some((now + LOOK_WITHIN.mul_f64(1.0 - jitter), Step::Renew));
     }
     let end = known.usable_until();
     if end == Moment::NEVER {
@@ -193,12 +217,6 @@ impl Known {
     }
 }
 
-/// What trying again soon cannot mend.
-fn needs_an_operator(kind: ErrorKind) -> bool {
-    use ErrorKind::{Configuration, DeadToken, Denied, LoginRefused, NotFound, Redirected};
-    matches!(kind, Configuration | DeadToken | Denied | LoginRefused | NotFound | Redirected)
-}
-
 /// The fraction of a grant after which it is renewed; the rest is what a truncated one is sure to leave.
 const RENEW_AT: f64 = 0.6;
 /// The fraction of a grant by which jitter may bring an attempt forward.
@@ -207,6 +225,8 @@ const JITTER: f64 = 0.1;
 const MARGIN: f64 = 1.25;
 /// Two ends this close together are the same end: servers count in whole seconds.
 pub(crate) const SAME_END: Duration = Duration::from_secs(1);
+/// How soon to ask after time has jumped.
+const LOOK_WITHIN: Duration = Duration::from_millis(1500);
 const FLOOR: Duration = Duration::from_millis(10);
 const SPACING: Duration = Duration::from_millis(250);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);

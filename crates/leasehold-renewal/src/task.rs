@@ -12,9 +12,11 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
     Builder,
+    budget::Budget,
     rejections::Rejections,
     revocation::{Revocations, Used},
     schedule::{self, Failure, Known, Reason, Step},
+    start::{Waiting, first_grant},
 };
 
 /// A request to shut down.
@@ -30,7 +32,7 @@ type Started<S> = oneshot::Receiver<Result<Current<S>>>;
 pub(crate) fn spawn<P: Provider + 'static>(
     settings: Builder,
     provider: P,
-    stopped: oneshot::Receiver<Stop>,
+    mut stopped: oneshot::Receiver<Stop>,
 ) -> Started<P::Secret> {
     let (tell, started) = oneshot::channel();
     let name = provider.name();
@@ -38,17 +40,12 @@ pub(crate) fn spawn<P: Provider + 'static>(
     let task = async move {
         let Channel { publisher, farewells, rejections, current } =
             publish::channel(&name, settings.clock.clone());
-        let sent = settings.clock.now();
-        match provider.issue().await {
-            Err(error) => {
-                let _ = tell.send(Err(error));
-            }
-            Ok(grant) => {
-                let mut task = Task::new(settings, provider, publisher, grant, sent);
-                // Fails if the caller has gone: then nobody can read the value, and the task ends by itself.
-                let _ = tell.send(Ok(current));
-                task.run(farewells, rejections, stopped).await;
-            }
+        let mut waiting = Waiting { tell: Some(tell), current: Some(current) };
+        let first = first_grant(&settings, &provider, &publisher, &mut waiting, &mut stopped).await;
+        if let Some((grant, sent)) = first {
+            let mut task = Task::new(settings, provider, publisher, grant, sent);
+            waiting.started();
+            task.run(farewells, rejections, stopped).await;
         }
     };
     tokio::spawn(task.instrument(span));
@@ -68,6 +65,9 @@ struct Task<P: Provider> {
     used: Used<P::Secret>,
     revocations: Revocations<P::Secret>,
     rejections: Rejections,
+    budget: Budget,
+    /// Whether it was said that the budget is used up.
+    over_budget: bool,
 }
 
 impl<P: Provider> Task<P> {
@@ -80,8 +80,11 @@ impl<P: Provider> Task<P> {
     ) -> Self {
         let (Published::New(record) | Published::Same(record)) = publisher.publish(grant, sent);
         info!(generation = %record.generation(), ttl = ?record.lease().ttl(), "issued");
+        publisher.succeeded(record.generation());
         let mut used = Used::default();
         used.add(&record);
+        let mut budget = Budget::new(settings.issue_budget, record.lease().ttl());
+        budget.spend(sent);
         Self {
             settings,
             provider,
@@ -93,6 +96,8 @@ impl<P: Provider> Task<P> {
             used,
             revocations: Revocations::default(),
             rejections: Rejections::default(),
+            budget,
+            over_budget: false,
         }
     }
 
@@ -103,6 +108,7 @@ impl<P: Provider> Task<P> {
         mut stopped: oneshot::Receiver<Stop>,
     ) {
         let clock = Arc::clone(&self.settings.clock);
+        let mut jumps = clock.jumps();
         let (mut handle_gone, mut plan, mut act_at, mut replan) = (false, None, Moment::NEVER, true);
         let (deadline, done) = loop {
             // Not for every message: each plan leaves a little time, and a storm would postpone the step for ever.
@@ -128,6 +134,8 @@ impl<P: Provider> Task<P> {
                     replan = false;
                 }
                 Some(rejection) = rejections.recv() => replan = self.rejected(rejection),
+                // Ours may have stood still while the server's went on, as when a virtual machine is paused: ask.
+                Ok(()) = jumps.changed() => self.known.look = true,
                 () = token_superseded(&self.record, &self.known) => {
                     debug!("the token above has a successor");
                     self.known.replace = Some((Reason::TokenSuperseded, clock.now()));
@@ -163,7 +171,26 @@ impl<P: Provider> Task<P> {
     /// What to do next, and when.
     fn plan(&mut self, now: Moment) -> Option<schedule::Plan> {
         self.look_at_token();
-        schedule::next(now, &self.known, self.settings.drain_budget, self.jitter)
+        let mut plan = schedule::next(now, &self.known, self.settings.drain_budget, self.jitter)?;
+        if plan.step == Step::Replace {
+            let affordable = now.until(self.budget.next_at(now));
+            if affordable > plan.delay {
+                plan.delay = affordable;
+                self.say_over_budget(affordable);
+            }
+        }
+        Some(plan)
+    }
+
+    fn say_over_budget(&mut self, wait: Duration) {
+        if std::mem::replace(&mut self.over_budget, true) {
+            return;
+        }
+        let message =
+            format!("{} was issued too often, and waits: is it refused each time?", self.publisher.name());
+        let error = Error::new(ErrorKind::RateLimited, Party::Configuration, message);
+        warn!(%error, ?wait, "the budget for issuing is used up");
+        self.publisher.failed(self.record.generation(), error, wait);
     }
 
     /// The token's own keeper moves its end while we sleep.
@@ -201,7 +228,7 @@ impl<P: Provider> Task<P> {
             self.publisher.extend(&self.record, self.known.own_end);
             (self.known.granted_at, self.known.granted) = (sent, Some(ttl));
         }
-        (self.known.failure, self.known.verify) = (None, false);
+        (self.known.failure, self.known.verify, self.known.look) = (None, false, false);
         self.look_at_token();
         self.known.capped = truncated && ends_with_its_token(&self.record, &self.known);
         if truncated && !self.known.capped {
@@ -230,6 +257,8 @@ impl<P: Provider> Task<P> {
             Published::New(record) => {
                 info!(generation = %record.generation(), ttl = ?record.lease().ttl(), ?reason, "issued a successor");
                 self.used.add(&record);
+                self.budget.spend(sent);
+                self.over_budget = false;
                 self.issued_at = sent;
                 let old = std::mem::replace(&mut self.record, record);
                 let before = std::mem::replace(&mut self.known, known_of(&self.record, sent));
@@ -269,6 +298,7 @@ impl<P: Provider> Task<P> {
     fn failed(&mut self, error: &Error, step: Step) {
         let now = self.settings.clock.now();
         let known = &mut self.known;
+        known.look = false;
         match (step, error.kind()) {
             // The question cannot be answered, or the answer is that it is dead; either way it counts as a rejection.
             (Step::Renew, kind)
@@ -419,6 +449,7 @@ fn known_of<S>(record: &Record<S>, sent: Moment) -> Known {
         renewable: record.lease().renewable() && record.lease().ttl() != Some(Duration::ZERO),
         capped: false,
         verify: false,
+        look: false,
         replace: None,
         last_request: sent,
         failure: None,

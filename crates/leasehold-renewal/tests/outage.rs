@@ -138,3 +138,37 @@ async fn what_cannot_be_renewed_is_a_fact_and_no_trouble() {
     assert_eq!(server.count("renew"), 1);
     assert_eq!(keeper.health().status, Status::Healthy);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_step_of_the_wall_clock_only_causes_an_early_look() {
+    let server = Server::new(3600, 86_400);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    server.wait(secs(60)).await;
+    server.clock.step_wall_clock();
+    server.wait(secs(2)).await;
+    assert_eq!((server.count("renew"), server.count("issue")), (1, 1));
+    assert_eq!(keeper.current().get().unwrap().generation().number(), 1);
+
+    // While this machine stood still, the server's lease ran out.
+    server.set(|state| state.leases.clear());
+    server.clock.step_wall_clock();
+    let mut current = keeper.current();
+    let stepped = server.clock.now();
+    current.changed().await.unwrap();
+    assert!(stepped.until(server.clock.now()) <= secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_turns_red_before_the_end_and_only_for_want_of_a_successor() {
+    let server = Server::new(600, 86_400);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    let margin = secs(30);
+    server.wait(secs(700)).await;
+    assert!(keeper.health().is_ready(margin), "renewed in time");
+    server.set(|state| state.down = Some(ErrorKind::Sealed));
+    while keeper.health().is_ready(margin) {
+        server.wait(secs(1)).await;
+    }
+    let left = keeper.health().usable_for.unwrap();
+    assert!(left > secs(28) && left <= margin, "{left:?} left when it turned red");
+}

@@ -169,3 +169,23 @@ async fn a_false_alarm_about_a_token_without_a_successor_does_not_end_its_renewa
     assert!(keeper.health().is_usable());
     assert_eq!(keeper.current().get().unwrap().generation().number(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_whose_secrets_are_gone_at_once_meets_a_budget_that_is_said() {
+    let server = Server::new(3600, 86_400);
+    let keeper = server.builder().issue_budget(5, secs(600)).start(server.clone()).await.unwrap();
+    let mut events = keeper.events();
+    let current = keeper.current();
+    let mut said = false;
+    for _ in 0..3600 {
+        server.set(|state| state.leases.clear());
+        current.reject(current.get().unwrap().generation(), ErrorKind::CredentialsRefused);
+        server.wait(secs(1)).await;
+        while let Ok(event) = events.try_recv() {
+            said |= matches!(event.kind, leasehold_core::EventKind::Failed { ref error, .. } if error.to_string().contains("issued too often"));
+        }
+    }
+    let issued = server.count("issue");
+    assert!(issued <= 5 + 6 + 1, "{issued} in an hour");
+    assert!(said, "the budget is reported");
+}

@@ -41,6 +41,11 @@ impl TestClock {
         }
     }
 
+    /// Pretends that the wall clock was stepped, or that a virtual machine was paused: this clock does not notice.
+    pub fn step_wall_clock(&self) {
+        self.jumps.send_modify(|count| *count += 1);
+    }
+
     /// Pretends that the machine slept for `how_long` and has just woken up.
     pub fn suspend(&self, how_long: Duration) {
         self.slept.fetch_add(nanos(how_long), Ordering::AcqRel);

@@ -22,6 +22,7 @@ fn lease(ttl: f64) -> Known {
         renewable: true,
         capped: false,
         verify: false,
+        look: false,
         replace: None,
         last_request: at(1000.0),
         failure: None,
@@ -107,6 +108,24 @@ fn a_reject_is_verified_at_once() {
 }
 
 #[test]
+fn a_jump_of_time_causes_an_early_look() {
+    let known = Known { look: true, ..lease(3600.0) };
+    assert_plan(&known, 10.0, 0.0, Step::Renew, 11.5);
+    assert_plan(&known, 10.0, 1.0, Step::Renew, 10.01);
+    let not_renewable = Known { renewable: false, ..known };
+    assert_eq!(plan(&not_renewable, 10.0, 0.0).unwrap().0, Step::Replace);
+}
+
+#[test]
+fn the_first_secret_is_asked_for_ever_more_slowly() {
+    let delay = |count, kind| start_delay(count, kind, None, 0.0).as_secs_f64();
+    assert_eq!([1, 2, 3, 9].map(|count| delay(count, ErrorKind::Sealed)), [0.5, 1.0, 2.0, 10.0]);
+    assert_eq!([1, 9].map(|count| delay(count, ErrorKind::Denied)), [0.5, 60.0]);
+    assert_eq!([1, 9].map(|count| delay(count, ErrorKind::NotYet)), [0.5, 0.5]);
+    assert_eq!(start_delay(1, ErrorKind::RateLimited, Some(secs(7.0)), 0.0), secs(7.0));
+}
+
+#[test]
 fn a_failing_renewal_falls_back_to_an_issue_while_there_is_time_to_drain() {
     // 60 s lease: 24 s of budget, so 36 s is the last moment for a renewal.
     let known = |count, at| Known { failure: failed(count, at, ErrorKind::Unreachable), ..lease(60.0) };
@@ -161,7 +180,7 @@ prop_compose! {
         ttl in prop_oneof![Just(0.0), 0.1..10.0, 10.0..5_000_000.0],
         endless in prop::bool::weighted(0.1),
         parent in prop::option::of(0.0..10_000_000.0),
-        renewable: bool, capped: bool, verify: bool,
+        renewable: bool, capped: bool, verify: bool, look: bool,
         replace in prop::option::of((prop::sample::select(vec![Reason::Truncated, Reason::Rejected, Reason::Ended]), 0.0..100.0)),
         failure in prop::option::of((1u32.., 0.0..5_000_000.0, any_kind(), prop::option::of(0.0..10_000.0))),
         unchanged in prop_oneof![Just(0), any::<u32>()],
@@ -171,7 +190,7 @@ prop_compose! {
             granted: (!endless).then_some(secs(ttl)),
             own_end: if endless { Moment::NEVER } else { known.own_end },
             parent_end: parent.map(|parent| at(1000.0 + parent)),
-            renewable: renewable && !endless, capped, verify, unchanged,
+            renewable: renewable && !endless, capped, verify, look, unchanged,
             replace: replace.map(|(reason, when)| (reason, at(1000.0 + when))),
             failure: failure.map(|(count, when, kind, wait)| Failure {
                 count, at: at(1000.0 + when), kind, retry_after: wait.map(secs),

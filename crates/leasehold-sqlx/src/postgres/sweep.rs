@@ -181,7 +181,10 @@ impl<'a> Retirement<'a> {
             ended
         };
         match ended.await {
-            Ok(ended) => warn!(%generation, ended, "sessions of credentials that end were terminated"),
+            Ok(ended) => {
+                warn!(%generation, ended, "sessions of credentials that end were terminated");
+                self.rotation.current.report(generation, EventKind::Terminated { connections: ended });
+            }
             Err(error) => warn!(%generation, remaining, %error, "sessions of credentials that end are left"),
         }
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use leasehold_auth::{GivenToken, Kubernetes, Login};
 use leasehold_core::{Error, ErrorKind, Party, Provider, Token, Vault};
-use leasehold_renewal::Keeper;
+use leasehold_renewal::{Builder, Keeper, StartPolicy};
 use leasehold_secrets::DatabaseRole;
 use leasehold_suites::{Service, kubernetes, let_pass, pool, vault};
 use leasehold_testbed::{Claims, Config, Recorder, Testbed};
@@ -35,7 +35,8 @@ impl Stage {
     /// The error of a start, which must come in time, after few requests, and without the JWT.
     async fn refusal<P: Provider + 'static>(&self, provider: P) -> Error {
         self.recorder.clear();
-        let started = timeout(BOUND, Keeper::start(provider)).await.expect("an answer within the bound");
+        let builder = Builder::new().start_policy(StartPolicy::FailAtOnce);
+        let started = timeout(BOUND, builder.start(provider)).await.expect("an answer within the bound");
         let Err(error) = started else { panic!("it was accepted") };
         assert!(self.recorder.requests().len() <= 2, "{:?}", self.recorder.requests());
         let jwt = std::fs::read_to_string(self.testbed.service_account().token_path()).unwrap_or_default();

@@ -1,0 +1,84 @@
+//! How many secrets one keeper may have issued.
+
+use std::time::Duration;
+
+use leasehold_core::clock::Moment;
+
+/// A bucket that holds a few issues and is refilled slowly. Only what was really issued counts: an outage must not use
+/// it up, or the recovery would wait for it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    most: u32,
+    interval: Duration,
+    used: u32,
+    /// When the oldest use counted in `used` is forgiven.
+    refill_at: Moment,
+}
+
+impl Budget {
+    pub(crate) fn new(configured: Option<(u32, Duration)>, ttl: Option<Duration>) -> Self {
+        let of_ttl = ttl.map_or(LONGEST_INTERVAL, |ttl| ttl / 6).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
+        let (most, interval) = configured.unwrap_or((IN_A_ROW, of_ttl));
+        Self { most, interval, used: 0, refill_at: Moment::NEVER }
+    }
+
+    /// Notes that one was issued.
+    pub(crate) fn spend(&mut self, now: Moment) {
+        self.refill(now);
+        if self.used == 0 {
+            self.refill_at = now + self.interval;
+        }
+        self.used = self.used.saturating_add(1);
+    }
+
+    /// When the next one may be issued.
+    pub(crate) fn next_at(&mut self, now: Moment) -> Moment {
+        self.refill(now);
+        if self.used < self.most { now } else { self.refill_at }
+    }
+
+    fn refill(&mut self, now: Moment) {
+        while self.used > 0 && self.refill_at <= now {
+            self.used -= 1;
+            self.refill_at = self.refill_at + self.interval.max(SHORTEST_INTERVAL);
+        }
+    }
+}
+
+const IN_A_ROW: u32 = 10;
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(250);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_in_a_row_and_then_one_at_a_time() {
+        let minute = Duration::from_secs(60);
+        let mut budget = Budget::new(Some((3, minute)), None);
+        let begin = Moment::from_nanos(0);
+        for _ in 0..3 {
+            assert_eq!(budget.next_at(begin), begin);
+            budget.spend(begin);
+        }
+        assert_eq!(budget.next_at(begin), begin + minute);
+        budget.spend(begin + minute);
+        assert_eq!(budget.next_at(begin + minute), begin + minute * 2);
+        assert_eq!(budget.next_at(begin + minute * 10), begin + minute * 10);
+    }
+
+    #[test]
+    fn honest_use_is_never_held_back() {
+        // A lease that cannot be renewed is replaced at half of its life at the earliest.
+        for ttl in [1, 6, 3600, 2_592_000].map(Duration::from_secs) {
+            let mut budget = Budget::new(None, Some(ttl));
+            let mut now = Moment::from_nanos(0);
+            for _ in 0..1000 {
+                assert_eq!(budget.next_at(now), now, "{ttl:?}");
+                budget.spend(now);
+                now = now + ttl / 2;
+            }
+        }
+    }
+}
