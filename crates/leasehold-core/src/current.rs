@@ -145,6 +145,13 @@ impl<S> Current<S> {
         }
     }
 
+    /// Sets the gauges that change by themselves as time goes by: seconds to usable-until, and connections. Call it
+    /// before a scrape, or every so often.
+    #[cfg(feature = "metrics")]
+    pub fn sample_metrics(&self) {
+        crate::metrics::sample(&self.shared.name, &self.health());
+    }
+
     /// The clock on which the secret's deadlines are.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.shared.clock
@@ -233,8 +240,11 @@ impl Shared {
     }
 
     pub(crate) fn emit(&self, generation: Generation, kind: EventKind) {
+        let event = Event { secret: Arc::clone(&self.name), generation, kind };
+        #[cfg(feature = "metrics")]
+        crate::metrics::count(&event);
         // Fails only when nobody listens.
-        let _ = self.events.send(Event { secret: Arc::clone(&self.name), generation, kind });
+        let _ = self.events.send(event);
     }
 
     /// Remembers the keeper's trouble, or that it is over. Returns whether that is news.

@@ -9,6 +9,8 @@ mod event;
 mod health;
 mod issued;
 mod lease;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod provider;
 pub mod publish;
 mod rotate;

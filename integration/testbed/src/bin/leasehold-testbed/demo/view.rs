@@ -187,6 +187,8 @@ fn describe(kind: &EventKind) -> (Style, String) {
             (red, format!("failed: {error}; next attempt in {}", left(Some(*retry_in))))
         }
         EventKind::Recovered => (green, "requests succeed again".to_owned()),
+        EventKind::Degraded => (red, "degraded: requests begin to fail".to_owned()),
+        EventKind::Terminated { connections } => (red, format!("{connections} borrowed connections terminated")),
         other => (yellow, format!("{other:?}")),
     };
     (colour.on_default(), text)
