@@ -111,8 +111,8 @@ impl Builder {
         self
     }
 
-    /// Files with the certificate chain and the key (PEM) by which this client shows who it is. They are read once, by
-    /// [`build`](Self::build).
+    /// Files with the certificate chain and the key (PEM) by which this client shows who it is. They are read again
+    /// when they have changed.
     pub fn client_cert_files(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.tls.client = Some(ClientCertificate::Files { certificate: certificate.into(), key: key.into() });
         self

@@ -21,6 +21,7 @@ use crate::{
     classify::{Refusal, classify},
     configuration, envelope,
     failure::unreachable,
+    reload::Reloading,
     retry_after,
     scrub::Secrets,
     unexpected,
@@ -37,7 +38,7 @@ use crate::{
 pub struct Client(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    pub(crate) wire: Wire,
+    wire: Reloading,
     version: String,
     namespace: Option<String>,
     pub(crate) timeout: Duration,
@@ -74,16 +75,20 @@ impl Client {
     }
 
     pub(crate) fn new(settings: &Builder) -> Result<Self> {
-        let wire = Wire::new(settings)?;
+        let wire = Reloading::new(settings)?;
         let namespace = settings.namespace.as_deref().map(|namespace| namespace.trim().trim_matches('/'));
         let namespace = namespace.filter(|namespace| !namespace.is_empty()).map(str::to_owned);
         if namespace.as_deref().is_some_and(|namespace| !fits_a_header(namespace)) {
             return Err(configuration("the namespace holds a character that no header can carry"));
         }
         // The middleware writes this in front of the path, so a prefix of the address belongs here.
-        let version = format!("{}/v1", wire.home.prefix).trim_matches('/').to_owned();
+        let version = format!("{}/v1", wire.wire().home.prefix).trim_matches('/').to_owned();
         let (timeout, skip_verify) = (settings.checked_timeout()?, settings.tls.skip_verify);
         Ok(Self(Arc::new(Inner { wire, version, namespace, timeout, skip_verify })))
+    }
+
+    pub(crate) fn wire(&self) -> Arc<Wire> {
+        self.0.wire.wire()
     }
 
     /// Sends a request and reads its answer; after a 403 asks what became of the token.
@@ -128,8 +133,9 @@ impl Client {
         let endpoint = call.clone().with_middleware(&middleware);
         let Asked { path, .. } = call.asked();
         // Over all hops of a redirect, which reqwest's own deadline is not.
-        let Ok(outcome) = timeout(self.0.timeout, endpoint.exec(&self.0.wire)).await else {
-            let (address, within) = (self.0.wire.home.shown(), self.0.timeout);
+        let wire = self.wire();
+        let Ok(outcome) = timeout(self.0.timeout, endpoint.exec(&*wire)).await else {
+            let (address, within) = (wire.home.shown(), self.0.timeout);
             return Err(unreachable(format!(
                 "no answer from {address} to {path} within {within:?}; the request may have been carried out"
             )));
@@ -182,8 +188,8 @@ impl Vault for Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("address", &self.0.wire.home.shown())
-            .field("nodes", &self.0.wire.nodes().collect::<Vec<_>>())
+            .field("address", &self.wire().home.shown())
+            .field("nodes", &self.wire().nodes().collect::<Vec<_>>())
             .field("namespace", &self.0.namespace)
             .field("timeout", &self.0.timeout)
             .field("skip_verify", &self.0.skip_verify)

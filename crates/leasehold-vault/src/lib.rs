@@ -9,6 +9,7 @@ mod duration;
 mod envelope;
 mod environment;
 mod failure;
+mod reload;
 mod resolve;
 mod retry_after;
 mod scrub;

@@ -51,6 +51,25 @@ impl Tls {
     }
 }
 
+impl Tls {
+    /// The files that it is read from.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut files = match &self.authorities {
+            Authorities::File(path) => vec![path.clone()],
+            Authorities::Folder(path) => {
+                let entries = fs::read_dir(path).into_iter().flatten().flatten();
+                entries.map(|entry| entry.path()).chain([path.clone()]).collect()
+            }
+            Authorities::System | Authorities::Pem(_) => Vec::new(),
+        };
+        if let Some(ClientCertificate::Files { certificate, key }) = &self.client {
+            files.extend([certificate.clone(), key.clone()]);
+        }
+        files.sort_unstable();
+        files
+    }
+}
+
 impl Authorities {
     fn read(&self) -> Result<Option<Vec<Certificate>>> {
         let (certificates, place) = match self {

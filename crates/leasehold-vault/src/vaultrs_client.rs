@@ -23,10 +23,10 @@ impl Client {
     /// # Ok::<(), leasehold_core::Error>(())
     /// ```
     pub fn vaultrs(&self, token: &Token) -> Result<VaultClient> {
-        let (middle, inner) = (self.middleware(Some(token))?, &self.0);
+        let (middle, inner, wire) = (self.middleware(Some(token))?, &self.0, self.wire());
         // All fields: those left out are read from the environment, which panics on some folders.
         let settings = VaultClientSettingsBuilder::default()
-            .address(inner.wire.home.origin.as_str())
+            .address(wire.home.origin.as_str())
             .ca_certs(Vec::new())
             .identity(None)
             .timeout(Some(inner.timeout))
@@ -34,8 +34,7 @@ impl Client {
             .verify(!inner.skip_verify)
             .build()
             .map_err(|_| unexpected("vaultrs refuses the settings"))?;
-        let http =
-            rustify::clients::reqwest::Client::new(inner.wire.home.origin.as_str(), inner.wire.http.clone());
+        let http = rustify::clients::reqwest::Client::new(wire.home.origin.as_str(), wire.http.clone());
         Ok(VaultClient { http, middle, settings })
     }
 }

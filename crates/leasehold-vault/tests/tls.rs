@@ -268,3 +268,26 @@ fn files_that_cannot_be_used_are_named() {
         assert!(!shown(&error).contains("hunter2"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn an_authority_that_is_replaced_on_disk_is_used_by_the_next_request() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let (old, new) = (before.serve("127.0.0.1", None).await, after.serve("127.0.0.1", None).await);
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.crt");
+    fs::write(&ca, &before.pem).unwrap();
+    let client = |address: &str| at(address).ca_cert_file(&ca).build().unwrap();
+    let (to_old, to_new) = (client(&old), client(&new));
+    to_old.read(&token(), "kv/x").await.unwrap();
+    to_new.read(&token(), "kv/x").await.unwrap_err();
+
+    // A file cut short is left alone; what works goes on working.
+    fs::write(&ca, "-----BEGIN CERT").unwrap();
+    to_old.read(&token(), "kv/x").await.unwrap();
+
+    // As cert-manager and the kubelet do: a new file in the old one's place.
+    let fresh = folder.path().join("fresh");
+    fs::write(&fresh, &after.pem).unwrap();
+    fs::rename(&fresh, &ca).unwrap();
+    to_new.read(&token(), "kv/x").await.unwrap();
+}
