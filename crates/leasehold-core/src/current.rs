@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -114,7 +114,7 @@ impl<S> Current<S> {
 
     /// What happens to the secret from now on. A listener that is slow misses events and harms nobody.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.shared.events.subscribe()
+        self.shared.events.get_or_init(|| broadcast::channel(EVENTS_KEPT).0).subscribe()
     }
 
     /// The state at a glance.
@@ -217,7 +217,8 @@ fn closed(name: &str) -> Error {
 pub(crate) struct Shared {
     pub(crate) name: Arc<str>,
     pub(crate) clock: Arc<dyn Clock>,
-    events: broadcast::Sender<Event>,
+    /// Made for the first listener: its ring is tens of kilobytes, and most keepers have none.
+    events: OnceLock<broadcast::Sender<Event>>,
     readers: AtomicU64,
     state: Mutex<State>,
 }
@@ -235,16 +236,17 @@ type Census = dyn Fn() -> Vec<(Generation, usize)> + Send + Sync;
 
 impl Shared {
     pub(crate) fn new(name: Arc<str>, clock: Arc<dyn Clock>) -> Self {
-        let events = broadcast::channel(EVENTS_KEPT).0;
-        Self { name, clock, events, readers: AtomicU64::new(0), state: Mutex::default() }
+        Self { name, clock, events: OnceLock::new(), readers: AtomicU64::new(0), state: Mutex::default() }
     }
 
     pub(crate) fn emit(&self, generation: Generation, kind: EventKind) {
         let event = Event { secret: Arc::clone(&self.name), generation, kind };
         #[cfg(feature = "metrics")]
         crate::metrics::count(&event);
-        // Fails only when nobody listens.
-        let _ = self.events.send(event);
+        if let Some(events) = self.events.get() {
+            // Fails only when nobody listens any more.
+            let _ = events.send(event);
+        }
     }
 
     /// Remembers the keeper's trouble, or that it is over. Returns whether that is news.

@@ -78,3 +78,21 @@ async fn what_is_not_renewable_is_replaced_before_its_end() {
     assert!(left >= secs(60) && left <= secs(200), "{left:?}");
     assert_eq!(server.count("renew"), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_answered_with_nothing_extends_nothing() {
+    // Close to the end a server may answer 200 with an empty body (Vault #1979).
+    let server = Server::new(60, 3600);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    let mut current = keeper.current();
+    let first = current.get().unwrap();
+    let end = first.usable_until();
+    server.set(|state| state.ttl = secs(0));
+    while server.count("renew") == 0 {
+        server.wait(secs(1)).await;
+    }
+    server.set(|state| state.ttl = secs(60));
+    current.changed().await.unwrap();
+    assert_eq!(first.usable_until(), end);
+    assert!(server.clock.now() < end, "replaced in time");
+}
