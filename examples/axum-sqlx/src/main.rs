@@ -2,7 +2,7 @@
 //!
 //! `cargo testbed up` gives it servers; then `curl localhost:8080/`, `/health/live` and `/health/ready`.
 
-use std::{env, sync::Arc};
+use std::{env, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
@@ -71,9 +71,11 @@ async fn count(State(service): State<Service>) -> Result<Json<Value>, (StatusCod
     Ok(Json(json!({ "user": user, "rows": rows })))
 }
 
-/// Ready while the credentials in use have not ended: an outage of Vault is told, but does not take the service away.
+/// Not ready shortly before the credentials end without a successor, so that requests go elsewhere before any fails. An
+/// outage of Vault is told, but does not take the service away.
 async fn ready(State(service): State<Service>) -> (StatusCode, Json<Value>) {
-    let Health { status, usable_for, generation, .. } = service.login.health();
+    let health = service.login.health();
+    let Health { status, usable_for, generation, .. } = health.clone();
     let seconds_left = usable_for.map(|left| left.as_secs());
     let degraded = match status {
         Status::Degraded { error, .. } => Some(error.to_string()),
@@ -84,6 +86,8 @@ async fn ready(State(service): State<Service>) -> (StatusCode, Json<Value>) {
     let generation = generation.map(leasehold_core::Generation::number);
     (code, Json(json!({ "generation": generation, "seconds_left": seconds_left, "degraded": degraded })))
 }
+
+const MARGIN: Duration = Duration::from_millis(500);
 
 async fn asked_to_stop() {
     let terminated = async {
