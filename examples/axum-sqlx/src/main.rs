@@ -81,8 +81,7 @@ async fn ready(State(service): State<Service>) -> (StatusCode, Json<Value>) {
         Status::Degraded { error, .. } => Some(error.to_string()),
         _ => None,
     };
-    let code =
-        if service.login.health().is_usable() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if health.is_ready(MARGIN) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let generation = generation.map(leasehold_core::Generation::number);
     (code, Json(json!({ "generation": generation, "seconds_left": seconds_left, "degraded": degraded })))
 }
