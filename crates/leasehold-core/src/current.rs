@@ -209,7 +209,9 @@ fn closed(name: &str) -> Error {
     Error::new(
         ErrorKind::Closed,
         Party::Configuration,
-        format!("the keeper of {name} has ended: it was shut down, or the runtime it lived in was"),
+        format!(
+            "the keeper of {name} has ended: it was shut down, or its runtime was, or its provider panicked"
+        ),
     )
 }
 

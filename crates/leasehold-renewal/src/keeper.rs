@@ -114,7 +114,7 @@ fn ended() -> Error {
     Error::new(
         ErrorKind::Closed,
         Party::Configuration,
-        "the keeper's task has ended: its runtime was shut down",
+        "the keeper's task has ended: its runtime was shut down, or its provider panicked",
     )
 }
 
