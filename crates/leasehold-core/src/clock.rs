@@ -79,6 +79,9 @@ pub trait Clock: fmt::Debug + Send + Sync {
 /// # Cancel safety
 /// Nothing is lost when the future is dropped.
 pub async fn sleep_until(clock: &dyn Clock, at: Moment) {
+    if at == Moment::NEVER {
+        return std::future::pending().await;
+    }
     let mut jumps = clock.jumps();
     while clock.now() < at {
         // A timer wheel has an end; asking again after a day costs nothing.

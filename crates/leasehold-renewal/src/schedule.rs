@@ -166,7 +166,8 @@ fn after_failure(
     let end = known.usable_until();
     let ttl = known.granted.unwrap_or(SLOWEST);
     let drained_from = end.earlier(drain_budget(budget, ttl));
-    let cap = if needs_an_operator(failure.kind) {
+    let slow = needs_an_operator(failure.kind);
+    let cap = if slow && !(drained_from <= now && now < end) {
         SLOWEST
     } else if now < drained_from {
         SLOW.min(now.until(drained_from).div_f64(3.0))

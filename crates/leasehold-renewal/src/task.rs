@@ -320,6 +320,10 @@ impl<P: Provider> Task<P> {
             (_, kind) => {
                 let count = known.failure.map_or(1, |before| before.count.saturating_add(1));
                 known.failure = Some(Failure { count, at: now, kind, retry_after: error.retry_after() });
+                if step == Step::Replace {
+                    // Once it was given up to renew it, its renewal is not tried in turns with an issue.
+                    known.replace.get_or_insert((Reason::Ended, now));
+                }
             }
         }
         if step == Step::Renew && error.kind() == ErrorKind::LeaseGone {

@@ -130,5 +130,5 @@ async fn a_dead_token_without_a_successor_costs_few_requests() {
         tokens.wait(secs(10)).await;
     }
     let requests = tokens.requests() + leases.requests() - before;
-    assert!(requests < 300, "{requests} requests in an hour");
+    assert!(requests < 400, "{requests} requests in an hour: two keepers, one each 30 s on average");
 }

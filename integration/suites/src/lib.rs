@@ -1,10 +1,12 @@
 //! What the suites share: a service as a user would write it, on the testbed's servers.
 
+mod tally;
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, ensure};
 use leasehold_auth::{Kubernetes, Login};
-use leasehold_core::{Credentials, Event, EventKind, Token, Vault};
+use leasehold_core::{Credentials, Event, EventKind, Status, Token, Vault};
 use leasehold_renewal::Keeper;
 use leasehold_secrets::DatabaseRole;
 use leasehold_testbed::{Config, Recorder, Testbed, load::Load};
@@ -14,6 +16,8 @@ use tokio::{
     sync::broadcast::{Receiver, error::TryRecvError},
     time::{Instant, interval},
 };
+
+pub use tally::{CREDENTIALS, TOKEN, Tally, one_attempt_per_step};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
@@ -66,6 +70,15 @@ impl Service {
     /// Starts `rate` queries per second on the table that the role may read.
     pub fn load(&self, rate: u32) -> Load {
         load(&self.pool, rate)
+    }
+
+    /// Whether both keepers are content and the pool answers a query on what the role may read.
+    pub async fn is_well(&self) -> bool {
+        let content = self.token.health().status == Status::Healthy
+            && self.login.health().status == Status::Healthy
+            && self.login.health().is_usable();
+        let query = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM measurements");
+        content && query.fetch_one(&self.pool).await.is_ok()
     }
 
     /// Shuts everything down, leaf first, and makes sure that nothing is left on the servers.

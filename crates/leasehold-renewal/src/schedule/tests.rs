@@ -108,6 +108,16 @@ fn a_reject_is_verified_at_once() {
 }
 
 #[test]
+fn what_an_operator_mends_before_the_end_is_noticed_before_the_end() {
+    for count in [1, 7, 30] {
+        let known = Known { failure: failed(count, 50.0, ErrorKind::NotFound), ..lease(60.0) };
+        let (step, when) = plan(&known, 50.0, 0.0).unwrap();
+        assert_eq!(step, Step::Replace);
+        assert!(when <= 52.5 + 0.001, "{when} after {count} failures; the end is at 60");
+    }
+}
+
+#[test]
 fn a_jump_of_time_causes_an_early_look() {
     let known = Known { look: true, ..lease(3600.0) };
     assert_plan(&known, 10.0, 0.0, Step::Renew, 11.5);

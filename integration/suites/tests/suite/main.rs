@@ -9,8 +9,10 @@
 )]
 
 mod bad_input;
+mod causes;
 mod main_job;
 mod operator;
 mod outage;
 mod policy;
+mod requests;
 mod tokens;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stderr, reason = "a command-line program")]
 
+mod bench;
 mod demo;
 mod interrupt;
 mod output;
@@ -24,6 +25,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs a benchmark, optimized. Without servers.
+    Bench(bench::Options),
     /// Runs the main job: queries through a pool whose token and credentials are renewed and replaced under it.
     Demo(demo::Options),
     /// Runs every test: unit, doc, integration.
@@ -37,8 +40,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli.command,
         Err(wrong) => return usage(&wrong),
     };
-    if let Command::Test(options) = command {
-        return tests::run(&options);
+    match &command {
+        Command::Bench(options) => return bench::run(options),
+        Command::Test(options) => return tests::run(options),
+        Command::Demo(_) | Command::Up => {}
     }
     log_to_stderr();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -51,6 +56,7 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         let interrupt = Interrupt::listen();
         match command {
+            Command::Bench(options) => bench::run(&options),
             Command::Demo(options) => demo::run(options, interrupt).await,
             Command::Up => up::run(interrupt).await,
             Command::Test(options) => tests::run(&options),

@@ -188,7 +188,9 @@ fn describe(kind: &EventKind) -> (Style, String) {
         }
         EventKind::Recovered => (green, "requests succeed again".to_owned()),
         EventKind::Degraded => (red, "degraded: requests begin to fail".to_owned()),
-        EventKind::Terminated { connections } => (red, format!("{connections} borrowed connections terminated")),
+        EventKind::Terminated { connections } => {
+            (red, format!("{connections} borrowed connections terminated"))
+        }
         other => (yellow, format!("{other:?}")),
     };
     (colour.on_default(), text)
