@@ -168,7 +168,8 @@ fn after_failure(
     let drained_from = end.earlier(drain_budget(budget, ttl));
     let slow = needs_an_operator(failure.kind);
     let cap = if slow && !(drained_from <= now && now < end) {
-        SLOWEST
+        // Slowly, but not slower than the lease itself goes by.
+        SLOWEST.min(ttl.max(SLOW_FOR_SHORT))
     } else if now < drained_from {
         SLOW.min(now.until(drained_from).div_f64(3.0))
     } else if now < end {
@@ -232,6 +233,8 @@ const FLOOR: Duration = Duration::from_millis(10);
 const SPACING: Duration = Duration::from_millis(250);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(30);
+/// For leases of seconds, which only tests have.
+const SLOW_FOR_SHORT: Duration = Duration::from_secs(5);
 const SLOWEST: Duration = Duration::from_secs(60);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 

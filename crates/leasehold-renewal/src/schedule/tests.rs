@@ -165,6 +165,8 @@ fn a_server_that_asks_for_time_gets_it() {
 fn what_an_operator_must_mend_is_tried_slowly_even_past_the_end() {
     let known = Known { failure: failed(30, 700.0, ErrorKind::Denied), ..lease(600.0) };
     assert_plan(&known, 700.0, 0.0, Step::Replace, 760.0);
+    let short = Known { failure: failed(30, 700.0, ErrorKind::Denied), ..lease(6.0) };
+    assert_plan(&short, 700.0, 0.0, Step::Replace, 706.0);
     let outage = Known { failure: failed(30, 700.0, ErrorKind::Unreachable), ..lease(600.0) };
     assert_plan(&outage, 700.0, 0.0, Step::Replace, 710.0);
 }
