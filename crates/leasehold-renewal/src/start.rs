@@ -76,7 +76,12 @@ pub(crate) async fn first_grant<P: Provider>(
             tokio::select! {
                 () = sleep_until(clock, again) => break,
                 () = waiting.gone() => return None,
-                () = publisher.unread() => return None,
+                () = publisher.unread() => {
+                    if let Ok(Stop { done, .. }) = stopped.try_recv() {
+                        let _ = done.send(Ok(()));
+                    }
+                    return None;
+                }
                 stop = &mut *stopped, if !handle_gone => match stop {
                     Ok(Stop { done, .. }) => {
                         publisher.close();

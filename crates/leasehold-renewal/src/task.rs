@@ -123,7 +123,11 @@ impl<P: Provider> Task<P> {
                     Ok(Stop { deadline, done }) => break (deadline, Some(done)),
                     Err(_) => handle_gone = true,
                 },
-                () = self.publisher.unread() => break (clock.now() + self.settings.shutdown_bound, None),
+                // The last handle may be the one that shuts down: its word may have come since we looked.
+                () = self.publisher.unread() => match stopped.try_recv() {
+                    Ok(Stop { deadline, done }) => break (deadline, Some(done)),
+                    Err(_) => break (clock.now() + self.settings.shutdown_bound, None),
+                },
                 () = sleep_until(&*clock, act_at) => match plan.map(|plan| plan.step) {
                     Some(Step::Renew) => self.renew().await,
                     Some(Step::Replace) => self.replace().await,

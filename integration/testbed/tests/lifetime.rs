@@ -124,7 +124,7 @@ async fn killed_by(signal: &str, state: &str) {
 fn helper(state: &str) -> (Child, Vec<PathBuf>) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "helper_that_waits_to_be_killed", "--ignored", "--nocapture"])
+        .args(["--exact", "helper_that_waits_to_be_killed", "--nocapture"])
         .env("LEASEHOLD_TEST_STATE", state)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
@@ -141,8 +141,8 @@ fn told_folders(stdout: ChildStdout) -> Vec<PathBuf> {
     folders.take(2).collect()
 }
 
+/// The other half of the tests above; by itself it has nothing to do.
 #[tokio::test]
-#[ignore = "the other half of the tests above"]
 async fn helper_that_waits_to_be_killed() {
     let Ok(state) = std::env::var("LEASEHOLD_TEST_STATE") else { return };
     let testbed = start().await;
