@@ -389,7 +389,8 @@ async fn a_periodic_token_is_renewed_for_its_period_and_never_succeeded() {
         );
         assert_eq!(measured.failed, 0, "{:?}", measured.failures);
         assert_eq!((tally.total(), tally.token_renewals), (4, 4), "{tally}");
-        assert!(lasted >= Duration::from_secs(7), "{lasted:?} for four periods of four seconds");
+        // The first may come at once; the three that follow, after half of the period at the earliest.
+        assert!(lasted >= Duration::from_secs(6), "{lasted:?} for four renewals of a period of four seconds");
         assert_eq!(generation(&service.token).number(), 1);
         let truncated = |event: &EventKind| matches!(event, EventKind::Renewed { truncated: true, .. });
         assert!(!events(&mut happened).iter().any(truncated));
