@@ -45,6 +45,8 @@ pub struct Known {
     pub verify: bool,
     /// Whether to renew early, since time has jumped: the server's may have gone on while ours stood still.
     pub look: bool,
+    /// Whether others may have been granted theirs at the same moment, as after a start or an outage of the server.
+    pub in_step: bool,
     /// Why it must be replaced, if it must, and not before when.
     pub replace: Option<(Reason, Moment)>,
     /// When the last request of any kind left.
@@ -112,6 +114,13 @@ pub fn needs_an_operator(kind: ErrorKind) -> bool {
     matches!(kind, Configuration | DeadToken | Denied | LoginRefused | NotFound | Redirected)
 }
 
+/// When to replace what was granted less than it asked for at `sent`, and ends at `end`: at any moment that leaves the time
+/// to drain. A fleet that started in the same second comes to its max TTL in the same minutes.
+pub fn replace_truncated_at(sent: Moment, end: Moment, drain_budget: Duration, jitter: f64) -> Moment {
+    let latest = end.earlier(drain_budget.mul_f64(MARGIN));
+    sent + sent.until(latest).mul_f64(1.0 - jitter.clamp(0.0, 1.0))
+}
+
 /// How much of the budget a lease of this length can give: what a truncated grant is sure to leave.
 pub fn drain_budget(configured: Duration, ttl: Duration) -> Duration {
     configured.min(ttl.mul_f64(1.0 - RENEW_AT))
@@ -140,11 +149,16 @@ fn undisturbed(now: Moment, known: &Known, budget: Duration, jitter: f64) -> Opt
         return Some((now + nap, Step::Look));
     }
     let ttl = known.granted.unwrap_or_else(|| known.granted_at.until(end));
-    let early = ttl.mul_f64(JITTER * jitter);
+    let share = match (known.in_step, known.renewable) {
+        (false, _) => JITTER,
+        (true, true) => JITTER_IN_STEP,
+        (true, false) => JITTER_IN_STEP_FOR_GOOD,
+    };
+    let early = ttl.mul_f64(share * jitter);
     if known.renewable {
         return Some(((known.granted_at + ttl.mul_f64(RENEW_AT)).earlier(early), Step::Renew));
     }
-    let planned = end.earlier(drain_budget(budget, ttl).mul_f64(MARGIN)).earlier(early.min(budget));
+    let planned = end.earlier(drain_budget(budget, ttl).mul_f64(MARGIN)).earlier(early);
     let at = match known.unchanged {
         0 => planned,
         count => {
@@ -223,6 +237,10 @@ impl Known {
 const RENEW_AT: f64 = 0.6;
 /// The fraction of a grant by which jitter may bring an attempt forward.
 const JITTER: f64 = 0.1;
+/// The same where others may be in step: the wider, the sooner a fleet that started together is spread over its TTL.
+const JITTER_IN_STEP: f64 = 0.35;
+/// The same for what is not renewed but replaced, which happens once in a TTL at best.
+const JITTER_IN_STEP_FOR_GOOD: f64 = 0.5;
 /// What is not renewable is replaced this many drain budgets before its end, so that a failed attempt is no disaster.
 const MARGIN: f64 = 1.25;
 /// Two ends this close together are the same end: servers count in whole seconds.

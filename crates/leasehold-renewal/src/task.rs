@@ -232,11 +232,19 @@ impl<P: Provider> Task<P> {
             self.publisher.extend(&self.record, self.known.own_end);
             (self.known.granted_at, self.known.granted) = (sent, Some(ttl));
         }
+        // An outage that ends, and a clock that jumps, put a whole fleet in step.
+        self.known.in_step = self.known.failure.is_some() || self.known.look;
         (self.known.failure, self.known.verify, self.known.look) = (None, false, false);
         self.look_at_token();
         self.known.capped = truncated && ends_with_its_token(&self.record, &self.known);
         if truncated && !self.known.capped {
-            self.known.replace = Some((Reason::Truncated, sent));
+            let budget = schedule::drain_budget(
+                self.settings.drain_budget,
+                self.record.lease().ttl().unwrap_or_default(),
+            );
+            let end = self.known.usable_until();
+            let at = schedule::replace_truncated_at(sent, end, budget, self.jitter);
+            self.known.replace = Some((Reason::Truncated, at));
         }
         debug!(%generation, ?ttl, truncated, "renewed");
         self.publisher.emit(generation, EventKind::Renewed { ttl, truncated });
@@ -266,6 +274,8 @@ impl<P: Provider> Task<P> {
                 self.issued_at = sent;
                 let old = std::mem::replace(&mut self.record, record);
                 let before = std::mem::replace(&mut self.known, known_of(&self.record, sent));
+                // What went by plan was spread already.
+                self.known.in_step = reason.is_some_and(|reason| reason != Reason::Truncated);
                 if self.known.granted == Some(Duration::ZERO) {
                     self.known.unchanged = before.unchanged.saturating_add(1);
                 }
@@ -277,7 +287,9 @@ impl<P: Provider> Task<P> {
             Published::Same(record) => {
                 let (own_end, unchanged) = (record.own_end(), self.known.unchanged.saturating_add(1));
                 let renewable = self.known.renewable && reason != Some(Reason::Truncated);
-                self.known = Known { own_end, granted, unchanged, renewable, ..known_of(&self.record, sent) };
+                let in_step = false;
+                self.known =
+                    Known { own_end, granted, unchanged, renewable, in_step, ..known_of(&self.record, sent) };
                 if matches!(reason, Some(Reason::Truncated | Reason::Ended | Reason::Rejected)) {
                     warn!(generation = %record.generation(), ?reason, "it has no successor: the provider answers with the same again");
                 }
@@ -458,6 +470,7 @@ fn known_of<S>(record: &Record<S>, sent: Moment) -> Known {
         capped: false,
         verify: false,
         look: false,
+        in_step: true,
         replace: None,
         last_request: sent,
         failure: None,

@@ -12,9 +12,9 @@ async fn an_outage_shorter_than_the_lease_is_invisible() {
     let server = Server::new(600, 86_400);
     let keeper = server.builder().start(server.clone()).await.unwrap();
     let first = keeper.current().get().unwrap();
-    server.wait(secs(250)).await;
+    server.wait(secs(100)).await;
     server.set(|state| state.down = Some(ErrorKind::Sealed));
-    server.wait(secs(120)).await;
+    server.wait(secs(300)).await;
     assert!(matches!(keeper.health().status, Status::Degraded { .. }));
     assert!(keeper.health().is_usable());
     server.set(|state| state.down = None);

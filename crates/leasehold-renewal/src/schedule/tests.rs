@@ -23,6 +23,7 @@ fn lease(ttl: f64) -> Known {
         capped: false,
         verify: false,
         look: false,
+        in_step: false,
         replace: None,
         last_request: at(1000.0),
         failure: None,
@@ -71,7 +72,23 @@ fn what_cannot_be_renewed_is_replaced_before_its_budget() {
     assert_plan(&known(10.0), 0.0, 0.0, Step::Replace, 5.0);
     assert_plan(&known(10.0), 0.0, 1.0, Step::Replace, 4.0);
     assert_plan(&known(3600.0), 0.0, 0.0, Step::Replace, 3525.0);
-    assert_plan(&known(3600.0), 0.0, 1.0, Step::Replace, 3465.0);
+    assert_plan(&known(3600.0), 0.0, 1.0, Step::Replace, 3165.0);
+}
+
+#[test]
+fn what_may_be_in_step_with_a_fleet_is_spread_wider() {
+    let known = |renewable| Known { in_step: true, renewable, ..lease(3600.0) };
+    assert_plan(&known(true), 0.0, 0.0, Step::Renew, 2160.0);
+    assert_plan(&known(true), 0.0, 1.0, Step::Renew, 900.0);
+    assert_plan(&known(false), 0.0, 0.0, Step::Replace, 3525.0);
+    assert_plan(&known(false), 0.0, 1.0, Step::Replace, 1725.0);
+}
+
+#[test]
+fn a_truncated_grant_is_replaced_at_any_moment_that_leaves_the_time_to_drain() {
+    let moment = |jitter| replace_truncated_at(at(1000.0), at(1600.0), BUDGET, jitter);
+    assert_eq!((moment(0.0), moment(0.5), moment(1.0)), (at(1525.0), at(1262.5), at(1000.0)));
+    assert_eq!(replace_truncated_at(at(1000.0), at(1003.0), BUDGET, 0.0), at(1000.0), "at once");
 }
 
 #[test]
@@ -192,7 +209,7 @@ prop_compose! {
         ttl in prop_oneof![Just(0.0), 0.1..10.0, 10.0..5_000_000.0],
         endless in prop::bool::weighted(0.1),
         parent in prop::option::of(0.0..10_000_000.0),
-        renewable: bool, capped: bool, verify: bool, look: bool,
+        renewable: bool, capped: bool, verify: bool, look: bool, in_step: bool,
         replace in prop::option::of((prop::sample::select(vec![Reason::Truncated, Reason::Rejected, Reason::Ended]), 0.0..100.0)),
         failure in prop::option::of((1u32.., 0.0..5_000_000.0, any_kind(), prop::option::of(0.0..10_000.0))),
         unchanged in prop_oneof![Just(0), any::<u32>()],
@@ -202,7 +219,7 @@ prop_compose! {
             granted: (!endless).then_some(secs(ttl)),
             own_end: if endless { Moment::NEVER } else { known.own_end },
             parent_end: parent.map(|parent| at(1000.0 + parent)),
-            renewable: renewable && !endless, capped, verify, look, unchanged,
+            renewable: renewable && !endless, capped, verify, look, in_step, unchanged,
             replace: replace.map(|(reason, when)| (reason, at(1000.0 + when))),
             failure: failure.map(|(count, when, kind, wait)| Failure {
                 count, at: at(1000.0 + when), kind, retry_after: wait.map(secs),
@@ -228,9 +245,9 @@ proptest! {
 
     #[test]
     fn the_first_attempt_leaves_the_drain_budget(
-        ttl in 1.0..5_000_000.0, renewable: bool, jitter in 0.0..1.0, budget in 0.0..1e6,
+        ttl in 1.0..5_000_000.0, renewable: bool, in_step: bool, jitter in 0.0..1.0, budget in 0.0..1e6,
     ) {
-        let known = Known { renewable, ..lease(ttl) };
+        let known = Known { renewable, in_step, ..lease(ttl) };
         let plan = next(at(1000.0), &known, secs(budget), jitter).expect("it ends");
         let left = (at(1000.0) + plan.delay).until(known.own_end);
         prop_assert!(left + secs(0.001) >= drain_budget(secs(budget), secs(ttl)), "{left:?} left");
