@@ -3,7 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use leasehold_core::{
-    Grant, Provider, Record, Renewed, Result, Revoked, SecretString, Token, Vault, async_trait,
+    Error, ErrorKind, Grant, Party, Provider, Record, Renewed, Result, Revoked, SecretString, Token, Vault,
+    async_trait,
 };
 
 use crate::lookup;
@@ -38,7 +39,13 @@ impl Provider for GivenToken {
     type Secret = Token;
 
     async fn issue(&self) -> Result<Grant<Token>> {
-        lookup::grant(&*self.vault, self.value.clone()).await
+        lookup::grant(&*self.vault, self.value.clone()).await.map_err(|error| match error.kind() {
+            ErrorKind::DeadToken => {
+                let message = format!("the given token cannot be used: {}", error.message());
+                Error::new(ErrorKind::DeadToken, Party::Configuration, message)
+            }
+            _ => error,
+        })
     }
 
     async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {

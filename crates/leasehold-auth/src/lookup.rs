@@ -1,6 +1,9 @@
 //! What every login does with the token it got.
 
-use leasehold_core::{Grant, Lease, Record, Renewed, Result, Revoked, SecretString, Token, TokenKind, Vault};
+use leasehold_core::{
+    Error, ErrorKind, Grant, Lease, Party, Record, Renewed, Result, Revoked, SecretString, Token, TokenKind,
+    Uses, Vault,
+};
 
 /// Asks the server what it knows of a token that we did not log in for. Its accessor is its version: the same token
 /// again makes no new generation.
@@ -25,16 +28,26 @@ pub(crate) async fn grant(vault: &dyn Vault, value: SecretString) -> Result<Gran
         let increment = answer.seconds("period").or_else(|_| answer.seconds("creation_ttl")).unwrap_or(ttl);
         Lease::new("", ttl, answer.flag("renewable")).asking_for(increment)
     };
-    Ok(Grant::new(token.with_accessor(accessor).with_kind(kind), lease).version(version))
+    // Its lease does not say so: the same token again would be no successor, and asking for it is a use.
+    let uses = answer.number("num_uses").ok().filter(|uses| *uses > 0).map(Uses::new);
+    let token = token.with_accessor(accessor).with_kind(kind).with_uses(uses);
+    Ok(Grant::new(token, lease).version(version))
 }
 
 pub(crate) async fn renew(vault: &dyn Vault, of: &Record<Token>) -> Result<Renewed> {
+    if of.secret().is_used_up() {
+        let message = "the token has one use left, with which it would end";
+        return Err(Error::new(ErrorKind::NotRenewable, Party::Vault, message));
+    }
     vault.renew_token(of.secret(), of.lease().increment()).await
 }
 
 pub(crate) async fn revoke(vault: &dyn Vault, of: &Record<Token>) -> Result<Revoked> {
     if !of.secret().revocable() {
         return Ok(Revoked::NotOurs);
+    }
+    if of.secret().uses().is_some_and(|uses| uses.left() == 0) {
+        return Ok(Revoked::Done);
     }
     vault.revoke_token(of.secret()).await.map(|()| Revoked::Done)
 }

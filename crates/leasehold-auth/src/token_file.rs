@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use leasehold_core::{Grant, Provider, Record, Renewed, Result, Revoked, Token, Vault, async_trait};
+use leasehold_core::{
+    Error, ErrorKind, Grant, Party, Provider, Record, Renewed, Result, Revoked, Token, Vault, async_trait,
+};
 
 use crate::{file::read_secret, lookup};
 
@@ -41,7 +43,14 @@ impl Provider for TokenFile {
 
     async fn issue(&self) -> Result<Grant<Token>> {
         let value = read_secret(&self.path, "the token").await?;
-        lookup::grant(&*self.vault, value).await
+        lookup::grant(&*self.vault, value).await.map_err(|error| match error.kind() {
+            // Another may be written at any moment: it is looked for as one looks for a login to work again.
+            ErrorKind::DeadToken => {
+                let message = format!("the token in {} is no longer valid", self.path.display());
+                Error::new(ErrorKind::LoginRefused, Party::File, message)
+            }
+            _ => error,
+        })
     }
 
     async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {

@@ -19,6 +19,7 @@ pub struct Error {
     party: Party,
     message: String,
     retry_after: Option<Duration>,
+    unanswered: bool,
 }
 
 /// What went wrong. Each says what the user should do about it.
@@ -82,13 +83,20 @@ pub enum Party {
 impl Error {
     /// Makes an error. The message must hold nothing secret; it names the path, the file or the setting.
     pub fn new(kind: ErrorKind, party: Party, message: impl Into<String>) -> Self {
-        Self { kind, party, message: message.into(), retry_after: None }
+        Self { kind, party, message: message.into(), retry_after: None, unanswered: false }
     }
 
     /// Adds how long the server asked us to wait.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
+        self
+    }
+
+    /// Says that the request was sent and no answer came: the server may have carried it out.
+    #[must_use]
+    pub fn unanswered(mut self) -> Self {
+        self.unanswered = true;
         self
     }
 
@@ -110,6 +118,11 @@ impl Error {
     /// How long the server asked us to wait, if it did.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Whether the server may have carried out what was asked: the request was sent, and no answer came.
+    pub fn may_have_been_carried_out(&self) -> bool {
+        self.unanswered
     }
 
     /// Whether the same request may succeed later without anybody changing a setting.

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{Issued, Token};
+use crate::{Issued, Token, Uses};
 
 /// The terms on which the server lends a secret.
 ///
@@ -20,17 +20,18 @@ pub struct Lease {
     ttl: Option<Duration>,
     increment: Option<Duration>,
     renewable: bool,
+    uses: Option<Uses>,
 }
 
 impl Lease {
     /// A lease of `ttl` from the moment it was asked for. The id is empty for tokens and static roles.
     pub fn new(id: impl Into<String>, ttl: Duration, renewable: bool) -> Self {
-        Self { id: id.into(), ttl: Some(ttl), increment: None, renewable }
+        Self { id: id.into(), ttl: Some(ttl), increment: None, renewable, uses: None }
     }
 
     /// The terms of what does not end.
     pub fn endless() -> Self {
-        Self { id: String::new(), ttl: None, increment: None, renewable: false }
+        Self { id: String::new(), ttl: None, increment: None, renewable: false, uses: None }
     }
 
     /// Sets what to ask for at each renewal, where that is not what is left of it now: a token that was given has been
@@ -38,6 +39,13 @@ impl Lease {
     #[must_use]
     pub fn asking_for(mut self, increment: Duration) -> Self {
         self.increment = Some(increment);
+        self
+    }
+
+    /// Says that it ends with its last use too, and is to be replaced when few are left: a token of limited uses.
+    #[must_use]
+    pub fn with_uses(mut self, uses: Option<Uses>) -> Self {
+        self.uses = uses;
         self
     }
 
@@ -54,6 +62,11 @@ impl Lease {
     /// What to ask for at each renewal: the TTL, unless something else was set.
     pub fn increment(&self) -> Duration {
         self.increment.or(self.ttl).unwrap_or_default()
+    }
+
+    /// How often it may still be used; `None` if that is not limited.
+    pub fn uses(&self) -> Option<&Uses> {
+        self.uses.as_ref()
     }
 
     /// Whether the server says that it can be renewed.

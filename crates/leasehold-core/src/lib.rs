@@ -15,6 +15,7 @@ mod provider;
 pub mod publish;
 mod rotate;
 mod token;
+mod uses;
 mod vault;
 
 pub use credentials::Credentials;
@@ -28,6 +29,7 @@ pub use lease::{Grant, Lease, Renewed, Revoked};
 pub use provider::Provider;
 pub use rotate::{Retired, Rotate};
 pub use token::{Token, TokenKind};
+pub use uses::Uses;
 pub use vault::{Answer, Auth, Body, Vault};
 
 // So that an implementor of a trait here needs no second version of them.

@@ -2,7 +2,7 @@
 
 use std::{sync::Once, time::Duration};
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::{Event, EventKind, Health};
 
@@ -15,6 +15,7 @@ pub(crate) fn count(event: &Event) {
             counter!(ISSUED, "secret" => secret.clone()).increment(1);
             left(secret, *usable_for);
         }
+        EventKind::Renewed { ttl, .. } if ttl.is_zero() => {}
         EventKind::Renewed { .. } => counter!(RENEWALS, "secret" => secret).increment(1),
         EventKind::Adopted => counter!(ROTATIONS, "secret" => secret).increment(1),
         EventKind::Revoked { .. } => counter!(REVOCATIONS, "secret" => secret).increment(1),
@@ -32,6 +33,12 @@ pub(crate) fn count(event: &Event) {
         | EventKind::Degraded
         | EventKind::Recovered => {}
     }
+}
+
+/// Records how late a step was.
+pub(crate) fn late(secret: &str, by: Duration) {
+    describe();
+    histogram!(LATENESS, "secret" => secret.to_owned()).record(by.as_secs_f64());
 }
 
 /// Sets what changes by itself as time goes by.
@@ -72,6 +79,11 @@ fn describe() {
             Unit::Count,
             "Borrowed connections ended because their credentials were ending"
         );
+        describe_histogram!(
+            LATENESS,
+            Unit::Seconds,
+            "How late a keeper acted: a blocked runtime, or a suspension"
+        );
         describe_gauge!(SECONDS_LEFT, Unit::Seconds, "Seconds to usable-until; +Inf for what does not end");
         describe_gauge!(
             CONNECTIONS,
@@ -88,5 +100,6 @@ const REVOCATIONS: &str = "leasehold_revocations_total";
 const REJECTIONS: &str = "leasehold_rejections_total";
 const FAILURES: &str = "leasehold_failures_total";
 const FORCED_CLOSES: &str = "leasehold_forced_closes_total";
+const LATENESS: &str = "leasehold_lateness_seconds";
 const SECONDS_LEFT: &str = "leasehold_seconds_to_usable_until";
 const CONNECTIONS: &str = "leasehold_connections";

@@ -135,6 +135,14 @@ impl<S> Publisher<S> {
         self.shared.emit(generation, EventKind::Failed { error, retry_in });
     }
 
+    /// Reports how late a step of the keeper's was: a runtime that is blocked shows here before anything ends.
+    pub fn acted_late(&self, late: Duration) {
+        #[cfg(feature = "metrics")]
+        crate::metrics::late(&self.shared.name, late);
+        #[cfg(not(feature = "metrics"))]
+        let _ = late;
+    }
+
     /// Reports a request that succeeded. Returns whether the ones before it had failed.
     pub fn succeeded(&self, generation: Generation) -> bool {
         let recovered = self.shared.keeper_trouble(None);

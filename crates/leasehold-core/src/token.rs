@@ -4,6 +4,8 @@ use std::fmt;
 
 use secrecy::SecretString;
 
+use crate::Uses;
+
 /// A token, and what one must know to end it properly.
 ///
 /// ```
@@ -21,6 +23,7 @@ pub struct Token {
     accessor: Option<String>,
     kind: TokenKind,
     owned: bool,
+    uses: Option<Uses>,
 }
 
 /// How the server keeps a token.
@@ -37,7 +40,7 @@ pub enum TokenKind {
 impl Token {
     /// A service token that was given to us: it is used and renewed, but never revoked.
     pub fn new(value: impl Into<SecretString>) -> Self {
-        Self { value: value.into(), accessor: None, kind: TokenKind::Service, owned: false }
+        Self { value: value.into(), accessor: None, kind: TokenKind::Service, owned: false, uses: None }
     }
 
     /// Sets the name by which the server speaks of the token; it opens nothing.
@@ -61,6 +64,13 @@ impl Token {
         self
     }
 
+    /// Says how often it may be used, where that is limited.
+    #[must_use]
+    pub fn with_uses(mut self, uses: Option<Uses>) -> Self {
+        self.uses = uses;
+        self
+    }
+
     /// The token itself.
     pub fn value(&self) -> &SecretString {
         &self.value
@@ -76,6 +86,16 @@ impl Token {
         self.kind
     }
 
+    /// How often it may still be used; `None` if that is not limited.
+    pub fn uses(&self) -> Option<&Uses> {
+        self.uses.as_ref()
+    }
+
+    /// Whether its next use is its last, or was: with that it ends, and whatever was issued under it.
+    pub fn is_used_up(&self) -> bool {
+        self.uses.as_ref().is_some_and(|uses| uses.left() <= 1)
+    }
+
     /// Whether revoking it is ours to do and something the server can do.
     pub fn revocable(&self) -> bool {
         self.owned && self.kind == TokenKind::Service
@@ -88,6 +108,7 @@ impl fmt::Debug for Token {
             .field("accessor", &self.accessor)
             .field("kind", &self.kind)
             .field("owned", &self.owned)
+            .field("uses_left", &self.uses.as_ref().map(Uses::left))
             .finish_non_exhaustive()
     }
 }

@@ -168,10 +168,16 @@ impl Answer {
     /// # Errors
     /// As [`text`](Self::text).
     pub fn seconds(&self, field: &str) -> Result<Duration> {
-        let seconds = self.data.get(field).and_then(Value::as_u64);
-        seconds
-            .map(Duration::from_secs)
-            .ok_or_else(|| unexpected(format!("the answer's field `{field}` is no number of seconds")))
+        self.number(field).map(Duration::from_secs)
+    }
+
+    /// A number in the data.
+    ///
+    /// # Errors
+    /// As [`text`](Self::text).
+    pub fn number(&self, field: &str) -> Result<u64> {
+        let number = self.data.get(field).and_then(Value::as_u64);
+        number.ok_or_else(|| unexpected(format!("the answer's field `{field}` is no whole number")))
     }
 
     /// A yes or no in the data; no if it is missing.
@@ -213,7 +219,11 @@ impl Auth {
 
     /// The token, as one that we logged in for.
     pub fn token(&self) -> Token {
-        Token::new(self.value.clone()).with_accessor(&self.accessor).with_kind(self.kind).owned(true)
+        Token::new(self.value.clone())
+            .with_accessor(&self.accessor)
+            .with_kind(self.kind)
+            .owned(true)
+            .with_uses(self.lease.uses().cloned())
     }
 }
 

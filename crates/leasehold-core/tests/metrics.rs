@@ -26,6 +26,7 @@ fn each_event_is_counted_and_gauges_are_sampled() {
         current.report(generation, EventKind::Terminated { connections: 2 });
         let error = Error::new(ErrorKind::Sealed, Party::Vault, "sealed");
         channel.publisher.failed(generation, error, Duration::from_secs(1));
+        channel.publisher.acted_late(Duration::from_secs(2));
         current.sample_metrics();
     });
     let mut seen = BTreeMap::new();
@@ -35,7 +36,7 @@ fn each_event_is_counted_and_gauges_are_sampled() {
         let value = match value {
             DebugValue::Counter(count) => count.to_string(),
             DebugValue::Gauge(value) => value.ceil().to_string(),
-            DebugValue::Histogram(_) => panic!("there is none"),
+            DebugValue::Histogram(values) => format!("{values:?}"),
         };
         assert!(!labels.iter().any(|label| label.contains("hunter2") || label.contains("name")));
         seen.insert(format!("{} {}", key.name(), labels.join(" ")), value);
@@ -47,6 +48,7 @@ fn each_event_is_counted_and_gauges_are_sampled() {
         (format!("leasehold_failures_total {of} kind=sealed"), "1"),
         (format!("leasehold_forced_closes_total {of}"), "2"),
         (format!("leasehold_issued_total {of}"), "1"),
+        (format!("leasehold_lateness_seconds {of}"), "[2.0]"),
         (format!("leasehold_rotations_total {of}"), "1"),
         (format!("leasehold_seconds_to_usable_until {of}"), "60"),
     ];

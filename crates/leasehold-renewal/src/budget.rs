@@ -1,4 +1,4 @@
-//! How many secrets one keeper may have issued.
+//! How many secrets one keeper may have issued because those before were refused or ended.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use leasehold_core::clock::Moment;
 pub(crate) struct Budget {
     most: u32,
     interval: Duration,
+    follows_ttl: bool,
     used: u32,
     /// When the oldest use counted in `used` is forgiven.
     refill_at: Moment,
@@ -17,9 +18,16 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(configured: Option<(u32, Duration)>, ttl: Option<Duration>) -> Self {
-        let of_ttl = ttl.map_or(LONGEST_INTERVAL, |ttl| ttl / 6).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
-        let (most, interval) = configured.unwrap_or((IN_A_ROW, of_ttl));
-        Self { most, interval, used: 0, refill_at: Moment::NEVER }
+        let (most, interval) = configured.unwrap_or_else(|| (IN_A_ROW, of_ttl(ttl)));
+        let follows_ttl = configured.is_none();
+        Self { most, interval, follows_ttl, used: 0, refill_at: Moment::NEVER }
+    }
+
+    /// Follows a TTL that somebody changed.
+    pub(crate) fn adapt(&mut self, ttl: Option<Duration>) {
+        if self.follows_ttl {
+            self.interval = of_ttl(ttl);
+        }
     }
 
     /// Notes that one was issued.
@@ -43,6 +51,10 @@ impl Budget {
             self.refill_at = self.refill_at + self.interval.max(SHORTEST_INTERVAL);
         }
     }
+}
+
+fn of_ttl(ttl: Option<Duration>) -> Duration {
+    ttl.map_or(LONGEST_INTERVAL, |ttl| ttl / 6).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL)
 }
 
 const IN_A_ROW: u32 = 10;

@@ -56,7 +56,8 @@ impl Builder {
     }
 
     /// Sets how long before its end a secret must have a successor, so that its users have time to let go of it: the
-    /// longest time that a connection is borrowed from a pool. At most 40 % of the TTL is used.
+    /// longest time that a connection is borrowed from a pool. At most 40 % of the TTL is used, and at least 5 s or a
+    /// tenth of it. A token needs as much as the most patient of what is issued under it: give both keepers the same.
     #[must_use]
     pub fn drain_budget(mut self, budget: Duration) -> Self {
         self.drain_budget = budget;
@@ -78,9 +79,10 @@ impl Builder {
         self
     }
 
-    /// Sets how many secrets may be issued: so many in a row, and then one more in each `interval`. The default is ten,
-    /// and one in each sixth of the TTL (at most ten minutes): more than any honest use needs, and not enough for a
-    /// pool that can use none of them to fill the database with users.
+    /// Sets how many secrets may be issued because those before were refused or had ended: so many in a row, and then
+    /// one more in each `interval`. The default is ten, and one in each sixth of the TTL (at most ten minutes): not
+    /// enough for a pool that can use none of them to fill the database with users. What is replaced by plan, or with
+    /// its token, is not counted.
     #[must_use]
     pub fn issue_budget(mut self, in_a_row: u32, interval: Duration) -> Self {
         self.issue_budget = Some((in_a_row.max(1), interval));

@@ -92,8 +92,9 @@ impl<S: Send + Sync + 'static> Keeper<S> {
         let (done, ended_with) = oneshot::channel();
         let Self { current, stop, .. } = self;
         let clock = Arc::clone(current.clock());
-        let deadline = clock.now() + bound;
-        stop.send(Stop { deadline, done }).map_err(|_| ended())?;
+        let asked_at = clock.now();
+        let deadline = asked_at + bound;
+        stop.send(Stop { asked_at, deadline, done }).map_err(|_| ended())?;
         // Not before: if this is the last handle, the task would end for want of readers, and hear of no stop.
         drop(current);
         tokio::select! {

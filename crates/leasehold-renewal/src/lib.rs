@@ -3,6 +3,7 @@
 pub mod blocking;
 mod budget;
 mod builder;
+mod guarded;
 mod keeper;
 mod rejections;
 mod revocation;

@@ -23,12 +23,14 @@ impl Rejections {
 
     /// When the next replacement may happen, and notes that it does: at once, then at intervals that double from half
     /// a second to a third of the TTL.
-    pub(crate) fn next_replacement(&mut self, now: Moment, ttl: Duration) -> Moment {
+    pub(crate) fn next_replacement(&mut self, now: Moment, ttl: Option<Duration>) -> Moment {
         if self.not_before.is_some_and(|at| at + self.pause.max(QUIET) <= now) {
             self.replaced = 0;
         }
         let at = self.replace_at(now);
-        self.pause = FIRST.saturating_mul(1 << self.replaced.min(16)).min((ttl / 3).max(FIRST));
+        self.pause = FIRST
+            .saturating_mul(1 << self.replaced.min(16))
+            .min(ttl.map_or(SLOWEST, |ttl| ttl / 3).max(FIRST));
         self.not_before = Some(at + self.pause);
         self.replaced = self.replaced.saturating_add(1);
         at
@@ -41,6 +43,8 @@ impl Rejections {
 }
 
 const FIRST: Duration = Duration::from_millis(500);
+/// Where there is no TTL.
+const SLOWEST: Duration = Duration::from_secs(60);
 /// After so long without a rejection the next one is a new matter.
 const QUIET: Duration = Duration::from_secs(300);
 
@@ -54,13 +58,13 @@ mod tests {
         let mut now = Moment::from_nanos(0);
         let mut waits = Vec::new();
         for _ in 0..6 {
-            let at = rejections.next_replacement(now, ttl);
+            let at = rejections.next_replacement(now, Some(ttl));
             waits.push(now.until(at).as_millis());
             now = at;
         }
         assert_eq!(waits, [0, 500, 1000, 2000, 4000, 4000]);
         now = now + ttl + QUIET;
-        assert_eq!(rejections.next_replacement(now, ttl), now);
+        assert_eq!(rejections.next_replacement(now, Some(ttl)), now);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use leasehold_core::{
-    Error, ErrorKind, EventKind, Provider, Record, Result, Revoked,
+    Error, ErrorKind, EventKind, Generation, Provider, Record, Result, Revoked,
     clock::{Clock, Moment},
     publish::Publisher,
 };
 use tracing::{debug, info, warn};
 
-use crate::task::answer_within;
+use crate::{schedule::needs_an_operator, task::answer_within};
 
 /// The issues that somebody still uses. It holds records, which are no users.
 #[derive(Debug)]
@@ -55,8 +55,10 @@ impl<S> Used<S> {
 #[derive(Debug)]
 pub(crate) struct Revocations<S> {
     queue: VecDeque<Pending<S>>,
-    /// The policy does not allow it: remembered, so that each lease does not cost two requests.
-    forbidden: bool,
+    /// The token under which the policy does not allow it: remembered, so that each lease does not cost two requests.
+    forbidden: Option<Option<Generation>>,
+    /// Whether that was said.
+    said: bool,
     last_error: Option<Error>,
 }
 
@@ -69,7 +71,7 @@ struct Pending<S> {
 
 impl<S> Default for Revocations<S> {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), forbidden: false, last_error: None }
+        Self { queue: VecDeque::new(), forbidden: None, said: false, last_error: None }
     }
 }
 
@@ -110,7 +112,7 @@ impl<S: Send + Sync + 'static> Revocations<S> {
         let outcome = if record.usable_until() <= clock.now() {
             debug!(%generation, "ended by itself");
             None
-        } else if self.forbidden {
+        } else if self.forbidden == Some(token_of(&record)) {
             Some(EventKind::Revoked { alone: false })
         } else {
             match answer_within(clock, bound, provider.revoke(&record)).await {
@@ -120,8 +122,7 @@ impl<S: Send + Sync + 'static> Revocations<S> {
                     // With a dead token every lease issued under it is gone.
                     ErrorKind::LeaseGone | ErrorKind::DeadToken => Some(EventKind::Revoked { alone: false }),
                     ErrorKind::Denied => {
-                        self.forbidden = true;
-                        warn!(%error, "not allowed to revoke what nothing uses any more: it stays until its max TTL or its token's end");
+                        self.is_forbidden(&record, &error);
                         Some(EventKind::Revoked { alone: false })
                     }
                     _ => return self.retry(index, error, clock),
@@ -135,13 +136,33 @@ impl<S: Send + Sync + 'static> Revocations<S> {
         }
     }
 
+    fn is_forbidden(&mut self, record: &Record<S>, error: &Error) {
+        self.forbidden = Some(token_of(record));
+        if !std::mem::replace(&mut self.said, true) {
+            warn!(%error, "not allowed to revoke what nothing uses any more: it stays until its max TTL or its token's end");
+        }
+    }
+
+    /// Puts it off, and what else is due with it: whatever is wrong, the next request would meet it too.
     fn retry(&mut self, index: usize, error: Error, clock: &dyn Clock) {
+        let longest =
+            if needs_an_operator(error.kind()) { LONGEST_WAIT_FOR_AN_OPERATOR } else { LONGEST_WAIT };
         if let Some(pending) = self.queue.get_mut(index) {
-            let wait = LONGEST_WAIT.min(FIRST_WAIT.saturating_mul(1 << pending.failures.min(6)));
+            let wait = longest.min(FIRST_WAIT.saturating_mul(1 << pending.failures.min(11)));
             let wait = wait.mul_f64(1.0 - 0.5 * fastrand::f64());
-            debug!(generation = %pending.record.generation(), %error, ?wait, "not revoked yet");
+            let generation = pending.record.generation();
+            if pending.failures == 0 && needs_an_operator(error.kind()) {
+                warn!(%generation, %error, ?wait, "not revoked: somebody has to mend that");
+            } else {
+                debug!(%generation, %error, ?wait, "not revoked yet");
+            }
             pending.failures = pending.failures.saturating_add(1);
-            pending.at = clock.now() + wait;
+            let at = clock.now() + wait;
+            for other in &mut self.queue {
+                other.at = other.at.max(at);
+            }
+            // Behind the others, which may fare better.
+            self.queue[index].at = at + Duration::from_millis(1);
         }
         self.last_error = Some(error);
     }
@@ -167,5 +188,11 @@ impl<S: Send + Sync + 'static> Revocations<S> {
     }
 }
 
+/// The generation of the token that a record was issued under.
+fn token_of<S>(record: &Record<S>) -> Option<Generation> {
+    record.parent().map(|token| token.generation())
+}
+
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT_FOR_AN_OPERATOR: Duration = Duration::from_secs(600);

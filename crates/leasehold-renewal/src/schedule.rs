@@ -64,6 +64,10 @@ pub enum Reason {
     Truncated,
     /// The token above it has a successor.
     TokenSuperseded,
+    /// Whoever uses it was told by the server that it is no token.
+    Dead,
+    /// Few of its uses are left.
+    UsedUp,
     /// Whoever uses it says that it is refused.
     Rejected,
     /// The server says that it has ended, or cannot be renewed.
@@ -81,6 +85,9 @@ pub struct Failure {
     pub kind: ErrorKind,
     /// How long the server asked us to wait.
     pub retry_after: Option<Duration>,
+    /// Whether it was an issue that the server may have carried out: each such attempt can leave a lease that nobody
+    /// knows of.
+    pub orphaned: bool,
 }
 
 /// Decides the next step. `drain_budget` is how long the users of an old secret may need to let go of it; `jitter`,
@@ -91,14 +98,20 @@ pub fn next(now: Moment, known: &Known, drain_budget: Duration, jitter: f64) -> 
         Some(failure) => after_failure(now, known, drain_budget, failure, jitter),
         None => undisturbed(now, known, drain_budget, jitter)?,
     };
+    let (at, step) = match known.keep_alive_at() {
+        Some(due) if step == Step::Replace && due <= at => (due.max(now), Step::Renew),
+        _ => (at, step),
+    };
     // Whatever a server answers, requests keep their distance: a lease of no time at all would be a hot loop.
     let at = if step == Step::Look { at } else { at.max(known.last_request + SPACING) };
     Some(Plan { delay: now.until(at).max(FLOOR), step })
 }
 
 /// How long to wait before another attempt to obtain the very first secret, after `count` failures.
-pub fn start_delay(count: u32, kind: ErrorKind, retry_after: Option<Duration>, jitter: f64) -> Duration {
+pub fn start_delay(failure: &Failure, jitter: f64) -> Duration {
+    let Failure { count, kind, retry_after, .. } = *failure;
     let cap = match kind {
+        _ if failure.orphaned => SLOWEST_WITH_ORPHANS,
         // Nothing was asked of anybody: the token above is not there yet.
         ErrorKind::NotYet => FIRST_BACKOFF,
         kind if needs_an_operator(kind) => SLOWEST,
@@ -121,13 +134,14 @@ pub fn replace_truncated_at(sent: Moment, end: Moment, drain_budget: Duration, j
     sent + sent.until(latest).mul_f64(1.0 - jitter.clamp(0.0, 1.0))
 }
 
-/// How much of the budget a lease of this length can give: what a truncated grant is sure to leave.
+/// How much of the budget a lease of this length can give: what a truncated grant is sure to leave. However little is
+/// asked for, a successor must be issued and adopted.
 pub fn drain_budget(configured: Duration, ttl: Duration) -> Duration {
-    configured.min(ttl.mul_f64(1.0 - RENEW_AT))
+    configured.max(SHORTEST_BUDGET.min(ttl / 10)).min(ttl.mul_f64(1.0 - RENEW_AT))
 }
 
 fn undisturbed(now: Moment, known: &Known, budget: Duration, jitter: f64) -> Option<(Moment, Step)> {
-    if let Some((_, not_before)) = known.replace {
+    if let Some(not_before) = known.replacement() {
         return Some((now.max(not_before), Step::Replace));
     }
     if known.verify && known.renewable {
@@ -180,6 +194,7 @@ fn after_failure(
     let end = known.usable_until();
     let ttl = known.granted.unwrap_or(SLOWEST);
     let drained_from = end.earlier(drain_budget(budget, ttl));
+    let dead = failure.kind == ErrorKind::DeadToken;
     let slow = needs_an_operator(failure.kind);
     let cap = if slow && !(drained_from <= now && now < end) {
         // Slowly, but not slower than the lease itself goes by.
@@ -192,22 +207,35 @@ fn after_failure(
         // It has ended: every second without a successor is a second of refused connections.
         ttl.div_f64(4.0).clamp(Duration::from_secs(1), Duration::from_secs(10))
     };
-    let mut at = failure.at + backoff(failure.count, cap.max(FIRST_BACKOFF), jitter);
+    let wait = if failure.orphaned {
+        // Each attempt may make a user that lives for a TTL: a few of them at a time, not thousands (a PostgreSQL
+        // refuses grants at some 2,350 roles).
+        let share = if now < end { 6 } else { 60 };
+        let cap = (ttl / share).clamp(cap.min(SHORT_WITH_ORPHANS), SLOWEST_WITH_ORPHANS);
+        backoff(failure.count, cap.max(FIRST_BACKOFF), jitter)
+    } else if dead {
+        // What can be done about it is the token's keeper's, or nobody's: its successor wakes us.
+        jittered(doubled(FIRST_FOR_DEAD, failure.count).min(SLOWEST_FOR_DEAD), jitter)
+    } else {
+        backoff(failure.count, cap.max(FIRST_BACKOFF), jitter)
+    };
+    let mut at = failure.at + wait;
     if let Some(wait) = failure.retry_after {
         at = at.max(failure.at + wait.min(LONGEST_RETRY_AFTER));
     }
-    if failure.at < drained_from {
+    if failure.at < drained_from && !failure.orphaned {
         // However slow the pace, the time to drain begins with an attempt.
         at = at.min(drained_from);
     }
-    if let Some((_, not_before)) = known.replace {
+    let replacement = known.replacement();
+    if let Some(not_before) = replacement {
         at = at.max(not_before);
     }
     // A renewal that keeps failing must not be tried until the deadline: a successor needs time to be adopted and the
     // old one time to drain. Twice "failed to renew entry" means that the user behind the lease is gone.
     let late = at >= drained_from && !known.token_is_the_limit();
     let renewal_is_futile = failure.kind == ErrorKind::RenewalFailed && failure.count >= 2;
-    let step = if known.replace.is_some() || !known.renewable || late || renewal_is_futile {
+    let step = if replacement.is_some() || !known.renewable || late || renewal_is_futile {
         Step::Replace
     } else {
         Step::Renew
@@ -215,9 +243,17 @@ fn after_failure(
     (at, step)
 }
 
-/// Doubles from [`FIRST_BACKOFF`] to `cap`, with full jitter down to a floor.
+/// Doubles from [`FIRST_BACKOFF`] to `cap`.
 fn backoff(count: u32, cap: Duration, jitter: f64) -> Duration {
-    let full = FIRST_BACKOFF.saturating_mul(1 << count.saturating_sub(1).min(16)).min(cap);
+    jittered(doubled(FIRST_BACKOFF, count).min(cap), jitter)
+}
+
+fn doubled(first: Duration, count: u32) -> Duration {
+    first.saturating_mul(1 << count.saturating_sub(1).min(16))
+}
+
+/// Full jitter, down to a floor.
+fn jittered(full: Duration, jitter: f64) -> Duration {
     full - full.saturating_sub(SPACING).mul_f64(jitter)
 }
 
@@ -225,6 +261,25 @@ impl Known {
     /// The end of its lease or of its token, whichever comes first.
     pub fn usable_until(&self) -> Moment {
         self.parent_end.map_or(self.own_end, |parent| parent.min(self.own_end))
+    }
+
+    /// The replacement that nothing comes before. One for max TTL may be hours away, and waits while somebody says that
+    /// the secret is refused.
+    fn replacement(&self) -> Option<Moment> {
+        let (reason, not_before) = self.replace?;
+        let waits = reason == Reason::Truncated && self.renewable && (self.verify || self.look);
+        (!waits).then_some(not_before)
+    }
+
+    /// When to renew what still works for others, or for now, while its successor is waited for or cannot be issued: a
+    /// quota may refuse issues and allow renewals. If those fail too, they are tried in turns.
+    fn keep_alive_at(&self) -> Option<Moment> {
+        let (reason, _) = self.replace?;
+        let alive = matches!(reason, Reason::TokenSuperseded | Reason::Rejected);
+        let in_turn = self.failure.is_none_or(|failure| failure.count % 2 == 1);
+        let can_gain = self.renewable && !self.capped && !self.token_is_the_limit();
+        (alive && in_turn && can_gain).then_some(())?;
+        self.granted.map(|ttl| self.granted_at + ttl.mul_f64(RENEW_AT))
     }
 
     /// Whether the token ends first, so that nothing issued under it lasts longer.
@@ -254,6 +309,12 @@ const SLOW: Duration = Duration::from_secs(30);
 /// For leases of seconds, which only tests have.
 const SLOW_FOR_SHORT: Duration = Duration::from_secs(5);
 const SLOWEST: Duration = Duration::from_secs(60);
+/// For a dead token that nobody replaces: OpenBao's own Agent asked without a pause. Fifty requests in an hour is enough.
+const FIRST_FOR_DEAD: Duration = Duration::from_secs(5);
+const SLOWEST_FOR_DEAD: Duration = Duration::from_secs(900);
+const SHORT_WITH_ORPHANS: Duration = Duration::from_secs(10);
+const SLOWEST_WITH_ORPHANS: Duration = Duration::from_secs(600);
+const SHORTEST_BUDGET: Duration = Duration::from_secs(5);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 #[cfg(test)]

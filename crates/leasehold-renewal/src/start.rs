@@ -1,14 +1,18 @@
 //! Obtaining the very first secret.
 
 use leasehold_core::{
-    Current, Error, Generation, Grant, Provider, Result,
+    Current, Error, ErrorKind, Generation, Grant, Party, Provider, Result,
     clock::{Moment, sleep_until},
     publish::Publisher,
 };
 use tokio::sync::oneshot;
 use tracing::info;
 
-use crate::{Builder, StartPolicy, schedule, task::Stop};
+use crate::{
+    Builder, StartPolicy,
+    schedule::{self, Failure},
+    task::Stop,
+};
 
 /// Who waits for the keeper to start, and what they get.
 pub(crate) struct Waiting<S> {
@@ -55,7 +59,7 @@ pub(crate) async fn first_grant<P: Provider>(
             Moment::NEVER
         }
     };
-    let (mut failures, mut handle_gone) = (0_u32, false);
+    let (mut failures, mut handle_gone, mut said) = (0_u32, false, None);
     loop {
         let sent = clock.now();
         let error = match provider.issue().await {
@@ -63,15 +67,27 @@ pub(crate) async fn first_grant<P: Provider>(
             Err(error) => error,
         };
         failures = failures.saturating_add(1);
-        let wait = schedule::start_delay(failures, error.kind(), error.retry_after(), fastrand::f64());
+        let failure = Failure {
+            count: failures,
+            at: clock.now(),
+            kind: error.kind(),
+            retry_after: error.retry_after(),
+            orphaned: error.may_have_been_carried_out(),
+        };
+        let wait = schedule::start_delay(&failure, fastrand::f64());
         let again = clock.now() + wait;
-        let hopeless = schedule::needs_an_operator(error.kind()) && give_up != Moment::NEVER;
+        // A token of a moment ago may be unknown to a standby, and one that has died is replaced by its own keeper.
+        let of_another = error.kind() == ErrorKind::DeadToken && error.party() == Party::Vault;
+        let hopeless = schedule::needs_an_operator(error.kind()) && !of_another && give_up != Moment::NEVER;
         if hopeless || again >= give_up {
             waiting.failed(error);
             return None;
         }
-        info!(%error, ?wait, "the first secret cannot be obtained yet");
-        publisher.failed(Generation::new(0), error, wait);
+        // Nothing was asked of anybody while the token is not there yet: once is enough to say so.
+        if error.kind() != ErrorKind::NotYet || said.replace(error.kind()) != Some(ErrorKind::NotYet) {
+            info!(%error, ?wait, "the first secret cannot be obtained yet");
+            publisher.failed(Generation::new(0), error, wait);
+        }
         loop {
             tokio::select! {
                 () = sleep_until(clock, again) => break,

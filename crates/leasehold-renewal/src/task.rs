@@ -13,6 +13,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use crate::{
     Builder,
     budget::Budget,
+    guarded::Guarded,
     rejections::Rejections,
     revocation::{Revocations, Used},
     schedule::{self, Failure, Known, Reason, Step},
@@ -22,8 +23,17 @@ use crate::{
 /// A request to shut down.
 #[derive(Debug)]
 pub(crate) struct Stop {
+    pub(crate) asked_at: Moment,
     pub(crate) deadline: Moment,
     pub(crate) done: oneshot::Sender<Result<()>>,
+}
+
+impl Stop {
+    /// The deadline, or nothing if a request that was in flight has used the time up: what it granted is to be revoked.
+    fn deadline_at(&self, now: Moment) -> Option<Moment> {
+        let bound = self.asked_at.until(self.deadline);
+        (now.until(self.deadline) >= bound / 4).then_some(self.deadline)
+    }
 }
 
 type Started<S> = oneshot::Receiver<Result<Current<S>>>;
@@ -36,6 +46,7 @@ pub(crate) fn spawn<P: Provider + 'static>(
 ) -> Started<P::Secret> {
     let (tell, started) = oneshot::channel();
     let name = provider.name();
+    let provider = Guarded(provider);
     let span = info_span!("keeper", secret = %name);
     let task = async move {
         let Channel { publisher, farewells, rejections, current } =
@@ -66,8 +77,12 @@ struct Task<P: Provider> {
     revocations: Revocations<P::Secret>,
     rejections: Rejections,
     budget: Budget,
+    /// Before this moment another jump of time is no reason to ask.
+    next_look: Moment,
     /// Whether it was said that the budget is used up.
     over_budget: bool,
+    /// Whether renewals of the generation before were denied until it was replaced: the policy is made that way.
+    renewals_denied: bool,
 }
 
 impl<P: Provider> Task<P> {
@@ -83,8 +98,7 @@ impl<P: Provider> Task<P> {
         publisher.succeeded(record.generation());
         let mut used = Used::default();
         used.add(&record);
-        let mut budget = Budget::new(settings.issue_budget, record.lease().ttl());
-        budget.spend(sent);
+        let budget = Budget::new(settings.issue_budget, record.lease().ttl());
         Self {
             settings,
             provider,
@@ -97,7 +111,9 @@ impl<P: Provider> Task<P> {
             revocations: Revocations::default(),
             rejections: Rejections::default(),
             budget,
+            next_look: sent,
             over_budget: false,
+            renewals_denied: false,
         }
     }
 
@@ -120,29 +136,39 @@ impl<P: Provider> Task<P> {
             tokio::select! {
                 biased;
                 stop = &mut stopped, if !handle_gone => match stop {
-                    Ok(Stop { deadline, done }) => break (deadline, Some(done)),
+                    Ok(stop) => break (stop.deadline_at(clock.now()), Some(stop.done)),
                     Err(_) => handle_gone = true,
                 },
                 // The last handle may be the one that shuts down: its word may have come since we looked.
                 () = self.publisher.unread() => match stopped.try_recv() {
-                    Ok(Stop { deadline, done }) => break (deadline, Some(done)),
-                    Err(_) => break (clock.now() + self.settings.shutdown_bound, None),
+                    Ok(stop) => break (stop.deadline_at(clock.now()), Some(stop.done)),
+                    Err(_) => break (None, None),
                 },
-                () = sleep_until(&*clock, act_at) => match plan.map(|plan| plan.step) {
-                    Some(Step::Renew) => self.renew().await,
-                    Some(Step::Replace) => self.replace().await,
-                    Some(Step::Look) | None => {}
-                },
+                () = sleep_until(&*clock, act_at) => {
+                    self.note_lateness(act_at.until(clock.now()));
+                    match plan.map(|plan| plan.step) {
+                        Some(Step::Renew) => self.renew().await,
+                        Some(Step::Replace) => self.replace().await,
+                        Some(Step::Look) | None => {}
+                    }
+                }
                 Some(record) = farewells.recv() => {
                     self.let_go(record);
                     replan = false;
                 }
                 Some(rejection) = rejections.recv() => replan = self.rejected(rejection),
                 // Ours may have stood still while the server's went on, as when a virtual machine is paused: ask.
-                Ok(()) = jumps.changed() => self.known.look = true,
+                Ok(()) = jumps.changed() => replan = self.time_jumped(clock.now()),
                 () = token_superseded(&self.record, &self.known) => {
                     debug!("the token above has a successor");
+                    // With a token that has died its leases have gone: there is nothing to renew for draining.
+                    self.known.renewable &= !self.token_has_died();
                     self.known.replace = Some((Reason::TokenSuperseded, clock.now()));
+                    self.known.failure = None;
+                }
+                () = few_uses_left(&self.record, &self.known) => {
+                    debug!("few uses of it are left");
+                    self.known.replace = Some((Reason::UsedUp, clock.now()));
                     self.known.failure = None;
                 }
                 () = sleep_until(&*clock, self.revocations.next_at()) => {
@@ -152,11 +178,11 @@ impl<P: Provider> Task<P> {
                 }
             }
         };
-        let deadline = match &done {
-            Some(done) if !done.is_closed() => deadline,
-            // Nobody waits: for a request that was in flight until now, or because the last handle has gone.
-            Some(_) => clock.now() + self.settings.shutdown_bound,
-            None => self.used.latest_end(clock.now() + self.settings.shutdown_bound),
+        let deadline = match (&done, deadline) {
+            (Some(done), Some(deadline)) if !done.is_closed() => deadline,
+            // Nobody waits any longer: for a request that was in flight until now, or because the last handle has gone.
+            (Some(_), _) => clock.now() + self.settings.shutdown_bound,
+            (None, _) => self.used.latest_end(clock.now() + self.settings.shutdown_bound),
         };
         // Whoever still uses it after the last handle has gone may do so to its end.
         let share_of_users = if done.is_some() { SHARE_OF_USERS } else { 1.0 };
@@ -175,26 +201,50 @@ impl<P: Provider> Task<P> {
     /// What to do next, and when.
     fn plan(&mut self, now: Moment) -> Option<schedule::Plan> {
         self.look_at_token();
-        let mut plan = schedule::next(now, &self.known, self.settings.drain_budget, self.jitter)?;
-        if plan.step == Step::Replace {
-            let affordable = now.until(self.budget.next_at(now));
-            if affordable > plan.delay {
-                plan.delay = affordable;
-                self.say_over_budget(affordable);
+        // What goes by plan, or follows its token, has a pace of its own.
+        if let Some((reason, not_before)) = self.known.replace
+            && costs_budget(reason)
+        {
+            let affordable = self.budget.next_at(now);
+            if affordable > not_before.max(now) {
+                self.known.replace = Some((reason, affordable));
+                self.say_over_budget(now.until(affordable));
             }
         }
-        Some(plan)
+        schedule::next(now, &self.known, self.settings.drain_budget, self.jitter)
+    }
+
+    /// Returns whether to look early. A clock that somebody steps again and again must not make each step a request.
+    fn time_jumped(&mut self, now: Moment) -> bool {
+        let may_look = self.next_look <= now;
+        if may_look {
+            let ttl = self.known.granted.unwrap_or_default();
+            self.next_look = now + (ttl / 20).max(SHORTEST_BETWEEN_LOOKS);
+            self.known.look = true;
+        }
+        may_look
     }
 
     fn say_over_budget(&mut self, wait: Duration) {
         if std::mem::replace(&mut self.over_budget, true) {
             return;
         }
-        let message =
-            format!("{} was issued too often, and waits: is it refused each time?", self.publisher.name());
+        let why = match self.record.lease().uses() {
+            Some(_) => "does everything that needs it use it up (token_num_uses)?",
+            None => "is it refused each time?",
+        };
+        let message = format!("{} was issued too often, and waits: {why}", self.publisher.name());
         let error = Error::new(ErrorKind::RateLimited, Party::Configuration, message);
         warn!(%error, ?wait, "the budget for issuing is used up");
         self.publisher.failed(self.record.generation(), error, wait);
+    }
+
+    /// A renewal has two fifths of the TTL in hand; what eats that is worth knowing before it is gone.
+    fn note_lateness(&self, late: Duration) {
+        self.publisher.acted_late(late);
+        if late > WORTH_A_WORD {
+            info!(?late, "acted late: the process stood still, or something blocks its runtime");
+        }
     }
 
     /// The token's own keeper moves its end while we sleep.
@@ -227,17 +277,28 @@ impl<P: Provider> Task<P> {
     fn renewed(&mut self, Renewed { ttl }: Renewed, sent: Moment) {
         let generation = self.record.generation();
         let truncated = ttl < self.record.lease().increment();
+        if truncated && self.known.look && self.known.failure.is_none() && self.is_the_end(sent + ttl) {
+            // Asked before its time, max TTL says nothing about when to replace it.
+            (self.known.look, self.known.verify) = (false, false);
+            return self.publisher.emit(generation, EventKind::Renewed { ttl, truncated });
+        }
         if !ttl.is_zero() {
             self.known.own_end = sent + ttl;
             self.publisher.extend(&self.record, self.known.own_end);
             (self.known.granted_at, self.known.granted) = (sent, Some(ttl));
         }
+        self.renewals_denied = false;
         // An outage that ends, and a clock that jumps, put a whole fleet in step.
         self.known.in_step = self.known.failure.is_some() || self.known.look;
-        (self.known.failure, self.known.verify, self.known.look) = (None, false, false);
+        (self.known.verify, self.known.look) = (false, false);
         self.look_at_token();
         self.known.capped = truncated && ends_with_its_token(&self.record, &self.known);
-        if truncated && !self.known.capped {
+        let (due, waits_for_successor) = match self.known.replace {
+            Some((Reason::Truncated, _)) => (true, false),
+            Some(_) => (false, true),
+            None => (true, false),
+        };
+        if truncated && !self.known.capped && due {
             let budget = schedule::drain_budget(
                 self.settings.drain_budget,
                 self.record.lease().ttl().unwrap_or_default(),
@@ -248,7 +309,15 @@ impl<P: Provider> Task<P> {
         }
         debug!(%generation, ?ttl, truncated, "renewed");
         self.publisher.emit(generation, EventKind::Renewed { ttl, truncated });
-        self.recovered();
+        if !waits_for_successor {
+            self.known.failure = None;
+            self.recovered();
+        }
+    }
+
+    fn is_the_end(&self, end: Moment) -> bool {
+        let known = self.known.own_end;
+        known.until(end).max(end.until(known)) <= schedule::SAME_END
     }
 
     async fn replace(&mut self) {
@@ -269,11 +338,18 @@ impl<P: Provider> Task<P> {
             Published::New(record) => {
                 info!(generation = %record.generation(), ttl = ?record.lease().ttl(), ?reason, "issued a successor");
                 self.used.add(&record);
-                self.budget.spend(sent);
+                self.budget.adapt(record.lease().ttl());
+                if reason.is_some_and(costs_budget) {
+                    self.budget.spend(sent);
+                }
                 self.over_budget = false;
                 self.issued_at = sent;
                 let old = std::mem::replace(&mut self.record, record);
                 let before = std::mem::replace(&mut self.known, known_of(&self.record, sent));
+                if reason.is_none() && before.failure.is_some_and(|failure| failure.kind == ErrorKind::Denied)
+                {
+                    self.renewals_are_denied();
+                }
                 // What went by plan was spread already.
                 self.known.in_step = reason.is_some_and(|reason| reason != Reason::Truncated);
                 if self.known.granted == Some(Duration::ZERO) {
@@ -290,7 +366,12 @@ impl<P: Provider> Task<P> {
                 let in_step = false;
                 self.known =
                     Known { own_end, granted, unchanged, renewable, in_step, ..known_of(&self.record, sent) };
-                if matches!(reason, Some(Reason::Truncated | Reason::Ended | Reason::Rejected)) {
+                if matches!(
+                    reason,
+                    Some(
+                        Reason::Truncated | Reason::UsedUp | Reason::Ended | Reason::Dead | Reason::Rejected
+                    )
+                ) {
                     warn!(generation = %record.generation(), ?reason, "it has no successor: the provider answers with the same again");
                 }
                 self.recovered();
@@ -311,40 +392,55 @@ impl<P: Provider> Task<P> {
         }
     }
 
+    fn renewals_are_denied(&mut self) {
+        if !std::mem::replace(&mut self.renewals_denied, true) {
+            warn!(
+                "not allowed to renew: from now on it is asked for once in each lease, which is replaced before its end"
+            );
+        }
+    }
+
     fn failed(&mut self, error: &Error, step: Step) {
         let now = self.settings.clock.now();
+        let orphaned = step == Step::Replace && error.may_have_been_carried_out();
+        if orphaned {
+            warn!(%error, "an issue was not answered: it may have left a lease that nobody knows of, until its token goes");
+        }
         let known = &mut self.known;
-        known.look = false;
         match (step, error.kind()) {
-            // The question cannot be answered, or the answer is that it is dead; either way it counts as a rejection.
+            (Step::Renew, ErrorKind::LeaseGone | ErrorKind::DeadToken) => {
+                (known.replace, known.failure, known.verify) = (Some((Reason::Ended, now)), None, false);
+            }
+            // The question cannot be answered: that counts as a no.
             (Step::Renew, kind)
                 if known.verify && (kind == ErrorKind::RenewalFailed || !kind.is_retryable()) =>
             {
-                let ttl = self.record.lease().ttl().unwrap_or_default();
-                let at = self.rejections.next_replacement(now, ttl);
+                let at = self.rejections.next_replacement(now, self.record.lease().ttl());
                 (known.replace, known.failure, known.verify) = (Some((Reason::Rejected, at)), None, false);
             }
-            (Step::Renew, ErrorKind::LeaseGone | ErrorKind::DeadToken) => {
-                (known.replace, known.failure) = (Some((Reason::Ended, now)), None);
-            }
-            (Step::Renew, ErrorKind::NotRenewable) => {
+            (Step::Renew, kind)
+                if kind == ErrorKind::NotRenewable || (kind == ErrorKind::Denied && self.renewals_denied) =>
+            {
                 // A fact, not trouble: it is replaced before its end.
                 debug!(%error, "it cannot be renewed");
                 (known.renewable, known.failure) = (false, None);
-                return;
+                return self.recovered();
             }
             (_, kind) => {
                 let count = known.failure.map_or(1, |before| before.count.saturating_add(1));
-                known.failure = Some(Failure { count, at: now, kind, retry_after: error.retry_after() });
+                let retry_after = error.retry_after();
+                known.failure = Some(Failure { count, at: now, kind, retry_after, orphaned });
                 if step == Step::Replace {
                     // Once it was given up to renew it, its renewal is not tried in turns with an issue.
                     known.replace.get_or_insert((Reason::Ended, now));
                 }
             }
         }
-        if step == Step::Renew && error.kind() == ErrorKind::LeaseGone {
-            self.known.own_end = self.known.own_end.min(now);
-            self.publisher.extend(&self.record, self.known.own_end);
+        let dead = self.known.replace.is_some_and(|(reason, _)| reason == Reason::Dead);
+        // A token that only looks dead, as one that may not look itself up does, has its successor at once.
+        let no_successor = dead && step == Step::Replace && !error.is_retryable();
+        if no_successor || (step == Step::Renew && error.kind() == ErrorKind::LeaseGone) {
+            self.has_ended(now);
         }
         let retry_in = self.plan(now).map_or_else(Default::default, |plan| plan.delay);
         let left = now.until(self.known.usable_until());
@@ -357,15 +453,27 @@ impl<P: Provider> Task<P> {
         self.publisher.failed(generation, error.clone(), retry_in);
     }
 
+    /// Whoever asks for its end, and whatever was issued under it, sees that at once: readiness must not promise what is gone.
+    fn has_ended(&mut self, now: Moment) {
+        self.known.own_end = self.known.own_end.min(now);
+        self.publisher.extend(&self.record, self.known.own_end);
+    }
+
     fn recovered(&mut self) {
         if self.publisher.succeeded(self.record.generation()) {
             info!("requests succeed again");
         }
     }
 
+    fn token_has_died(&self) -> bool {
+        self.known.failure.is_some_and(|failure| failure.kind == ErrorKind::DeadToken)
+            || self.known.replace.is_some_and(|(reason, _)| matches!(reason, Reason::Ended | Reason::Dead))
+    }
+
     /// Returns whether that changes anything.
     fn rejected(&mut self, Rejection { generation, cause }: Rejection) -> bool {
-        if generation != self.record.generation() || self.known.verify || self.known.replace.is_some() {
+        let under_way = self.known.replace.is_some_and(|(reason, _)| reason != Reason::Truncated);
+        if generation != self.record.generation() || self.known.verify || under_way {
             return false;
         }
         let now = self.settings.clock.now();
@@ -375,7 +483,6 @@ impl<P: Provider> Task<P> {
         }
         info!(%generation, %cause, "rejected by whoever uses it");
         self.publisher.emit(generation, EventKind::Rejected { cause });
-        let ttl = self.record.lease().ttl().unwrap_or_default();
         if self.known.failure.is_some_and(|failure| !failure.kind.is_retryable()) {
             // It was tried slowly for want of a reason to hurry; here is one.
             self.known.failure = None;
@@ -383,7 +490,9 @@ impl<P: Provider> Task<P> {
         if self.rejections.should_verify(generation, cause) && self.known.renewable {
             self.known.verify = true;
         } else {
-            self.known.replace = Some((Reason::Rejected, self.rejections.next_replacement(now, ttl)));
+            let reason = if cause == ErrorKind::DeadToken { Reason::Dead } else { Reason::Rejected };
+            let at = self.rejections.next_replacement(now, self.record.lease().ttl());
+            self.known.replace = Some((reason, at));
         }
         true
     }
@@ -459,6 +568,19 @@ async fn token_superseded<S>(record: &Record<S>, known: &Known) {
     }
 }
 
+async fn few_uses_left<S>(record: &Record<S>, known: &Known) {
+    match record.lease().uses() {
+        // Where the provider has no other, asking for it would only be another use.
+        Some(uses) if known.replace.is_none() && known.unchanged == 0 => uses.until_few().await,
+        _ => pending().await,
+    }
+}
+
+/// Whether it is replaced for a reason that a pool, or a server, may give again and again.
+fn costs_budget(reason: Reason) -> bool {
+    matches!(reason, Reason::Rejected | Reason::Dead | Reason::Ended | Reason::UsedUp)
+}
+
 fn known_of<S>(record: &Record<S>, sent: Moment) -> Known {
     let mut known = Known {
         granted_at: sent,
@@ -489,6 +611,9 @@ fn ends_with_its_token<S>(record: &Record<S>, known: &Known) -> bool {
 
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const SHORTEST_BETWEEN_LOOKS: Duration = Duration::from_secs(30);
+/// A step this late is no matter of scheduling.
+const WORTH_A_WORD: Duration = Duration::from_secs(1);
 /// How long a token may be unknown to a node that did not issue it.
 const REPLICATION: Duration = Duration::from_secs(1);
 /// The share of a shut-down's time in which users may still go by themselves; the rest is for revoking.

@@ -7,6 +7,7 @@ mod common;
 use common::{Server, secs};
 use leasehold_core::{
     ErrorKind, EventKind, Grant, Provider, Record, Renewed, Result, Revoked, Status, Token, async_trait,
+    clock::Clock,
 };
 
 /// Panics at the first renewal.
@@ -33,14 +34,51 @@ impl Provider for Panics {
     }
 }
 
+struct PanicsAtOnce;
+
+#[async_trait]
+impl Provider for PanicsAtOnce {
+    type Secret = Token;
+
+    async fn issue(&self) -> Result<Grant<Token>> {
+        panic!("as somebody's provider might")
+    }
+
+    async fn renew(&self, _: &Record<Token>) -> Result<Renewed> {
+        unreachable!()
+    }
+
+    async fn revoke(&self, _: &Record<Token>) -> Result<Revoked> {
+        unreachable!()
+    }
+
+    fn name(&self) -> String {
+        "panics".to_owned()
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_panics_is_seen_in_the_health() {
+async fn a_provider_that_panics_has_failed_and_is_asked_for_a_successor_in_time() {
     let server = Server::new(60, 3600);
     let keeper = server.builder().start(Panics(server.clone())).await.unwrap();
+    let mut current = keeper.current();
+    let first = current.get().unwrap();
+    server.wait(secs(36)).await;
+    let Status::Degraded { error, .. } = keeper.health().status else { panic!("{:?}", keeper.health()) };
+    assert!(error.kind() == ErrorKind::Unexpected && error.message().contains("panicked"), "{error}");
+    current.changed().await.unwrap();
+    assert!(server.clock.now() < first.usable_until(), "in time");
     assert_eq!(keeper.health().status, Status::Healthy);
-    server.wait(secs(40)).await;
-    assert!(matches!(keeper.health().status, Status::Degraded { .. }), "{:?}", keeper.health());
-    assert!(keeper.shutdown().await.is_err());
+    drop((first, current));
+    keeper.shutdown().await.unwrap();
+    assert_eq!(server.live_leases(), [""; 0], "nothing is left behind");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_panics_at_the_start_fails_the_start() {
+    let server = Server::new(60, 3600);
+    let error = server.builder().start(PanicsAtOnce).await.unwrap_err();
+    assert!(error.message().contains("panicked"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

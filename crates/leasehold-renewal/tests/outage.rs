@@ -149,6 +149,14 @@ async fn a_step_of_the_wall_clock_only_causes_an_early_look() {
     assert_eq!((server.count("renew"), server.count("issue")), (1, 1));
     assert_eq!(keeper.current().get().unwrap().generation().number(), 1);
 
+    // A clock that somebody steps all the time does not make each step a request.
+    for _ in 0..10 {
+        server.wait(secs(5)).await;
+        server.clock.step_wall_clock();
+    }
+    assert_eq!(server.count("renew"), 1);
+    server.wait(secs(200)).await;
+
     // While this machine stood still, the server's lease ran out.
     server.set(|state| state.leases.clear());
     server.clock.step_wall_clock();

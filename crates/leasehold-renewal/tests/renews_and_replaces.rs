@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Server, secs};
-use leasehold_core::{EventKind, clock::Clock};
+use leasehold_core::{ErrorKind, EventKind, Status, Uses, clock::Clock};
 
 #[tokio::test(start_paused = true)]
 async fn it_is_renewed_until_a_grant_is_truncated_and_replaced_then() {
@@ -99,4 +99,60 @@ async fn a_renewal_that_is_answered_with_nothing_extends_nothing() {
     current.changed().await.unwrap();
     assert_eq!(first.usable_until(), end);
     assert!(server.clock.now() < end, "replaced in time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_used_only_so_often_is_replaced_while_half_is_left() {
+    let server = Server::new(3600, 86_400);
+    let uses = Uses::new(6);
+    server.set(|state| state.uses = Some(uses.clone()));
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    let mut current = keeper.current();
+    server.set(|state| state.uses = None);
+    for left in [5, 4] {
+        uses.take_one();
+        server.wait(secs(1)).await;
+        assert_eq!((uses.left(), server.count("issue")), (left, 1));
+    }
+    uses.take_one();
+    assert_eq!(current.changed().await.unwrap().generation().number(), 2);
+    assert_eq!((server.count("issue"), server.count("renew")), (2, 0), "at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_provider_has_no_other_its_uses_are_not_wasted_on_asking_for_one() {
+    let server = Server::new(3600, 86_400);
+    let uses = Uses::new(4);
+    server.set(|state| (state.uses, state.version) = (Some(uses.clone()), Some("the same".to_owned())));
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    uses.take_one();
+    uses.take_one();
+    server.wait(secs(600)).await;
+    assert_eq!(server.count("issue"), 2, "asked for once");
+    assert_eq!(keeper.health().status, Status::Healthy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn denied_renewals_are_remembered_and_asked_for_once_in_each_lease() {
+    let server = Server::new(3600, 86_400);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    server.set(|state| state.faults.push(("renew", ErrorKind::Denied)));
+    let mut current = keeper.current();
+    current.changed().await.unwrap();
+    let in_the_first = server.count("renew");
+    assert!(in_the_first > 3, "an operator may mend it: {in_the_first}");
+    for lease in 1..=3 {
+        let last = current.get().unwrap();
+        current.changed().await.unwrap();
+        assert_eq!(server.count("renew"), in_the_first + lease);
+        assert_eq!(keeper.health().status, Status::Healthy, "the policy is made that way");
+        let left = server.clock.now().until(last.usable_until());
+        assert!(left >= secs(60), "{left:?} to drain");
+    }
+    // Given back, it is used.
+    server.set(|state| state.faults.clear());
+    let (renewed, issued) = (server.count("renew"), server.count("issue"));
+    server.wait(secs(5 * 3600)).await;
+    assert!(server.count("renew") > renewed + 5);
+    assert_eq!(server.count("issue"), issued);
 }

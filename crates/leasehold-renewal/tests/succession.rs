@@ -59,6 +59,25 @@ async fn a_dead_token_is_replaced_and_everything_below_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_went_with_its_token_is_not_renewed_for_draining() {
+    let tokens = Server::new(600, 86_400);
+    let token = tokens.builder().start(tokens.clone()).await.unwrap();
+    let leases = Server::new(60, 86_400).under(token.current(), &tokens.clock);
+    let login = leases.builder().start(leases.clone()).await.unwrap();
+    let (mut current, was) = (login.current(), token.current().get().unwrap().generation());
+    leases.set(|state| state.down = Some(ErrorKind::DeadToken));
+    while leases.count("issue") == 1 {
+        tokens.wait(secs(1)).await;
+    }
+    let renewals = leases.count("renew");
+    leases.set(|state| state.down = None);
+    token.current().reject(was, ErrorKind::DeadToken);
+    current.changed().await.unwrap();
+    tokens.wait(secs(5)).await;
+    assert_eq!((tokens.count("issue"), leases.count("renew")), (2, renewals));
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_roles_on_one_token_move_by_themselves() {
     let tokens = Server::new(600, 1200);
     let token = tokens.builder().start(tokens.clone()).await.unwrap();
@@ -82,12 +101,12 @@ async fn a_token_that_was_renewed_meanwhile_does_not_make_max_ttl_look_like_its_
     let token = tokens.builder().start(tokens.clone()).await.unwrap();
     let leases = Server::new(11, 10).under(token.current(), &tokens.clock);
     let login = leases.builder().start(leases.clone()).await.unwrap();
+    tokens.wait(secs(1)).await;
+    // Whoever says that it is refused has it renewed.
+    token.current().reject(token.current().get().unwrap().generation(), ErrorKind::CredentialsRefused);
     login.current().changed().await.unwrap();
-    assert_eq!(
-        (tokens.count("renew"), leases.count("renew")),
-        (1, 1),
-        "replaced at the first truncated grant"
-    );
+    assert!(tokens.count("renew") >= 1);
+    assert_eq!(leases.count("renew"), 1, "replaced after the first truncated grant");
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,18 +136,19 @@ async fn a_lease_as_long_as_its_token_is_renewed_at_its_usual_time() {
 async fn a_dead_token_without_a_successor_costs_few_requests() {
     let tokens = Server::new(3600, 86_400);
     let token = tokens.builder().start(tokens.clone()).await.unwrap();
-    let leases = Server::new(300, 86_400).under(token.current(), &tokens.clock);
+    let leases = Server::new(3600, 86_400).under(token.current(), &tokens.clock);
     let _login = leases.builder().start(leases.clone()).await.unwrap();
-    tokens.wait(secs(60)).await;
+    tokens.wait(secs(300)).await;
     for server in [&tokens, &leases] {
         server.set(|state| state.down = Some(ErrorKind::DeadToken));
     }
-    let (before, generation) =
-        (tokens.requests() + leases.requests(), token.current().get().unwrap().generation());
-    for _ in 0..360 {
+    // Each 403 of a lease's costs a lookup of the token too.
+    let requests = || tokens.requests() + 2 * leases.requests();
+    let (before, generation) = (requests(), token.current().get().unwrap().generation());
+    for _ in 0..330 {
         token.current().reject(generation, ErrorKind::DeadToken);
         tokens.wait(secs(10)).await;
     }
-    let requests = tokens.requests() + leases.requests() - before;
-    assert!(requests < 400, "{requests} requests in an hour: two keepers, one each 30 s on average");
+    let requests = requests() - before;
+    assert!(requests < 50, "{requests} requests in the rest of the hour");
 }

@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use leasehold_core::{
-    Credentials, Current, Error, ErrorKind, Grant, Issued, Provider, Record, Renewed, Result, Revoked, Token,
-    Vault, async_trait,
+    Credentials, Current, Error, ErrorKind, Grant, Issued, Party, Provider, Record, Renewed, Result, Revoked,
+    Token, Vault, async_trait,
 };
 
 /// Credentials from a dynamic role of the database secrets engine, `<mount>/creds/<role>`.
@@ -71,6 +71,9 @@ impl Provider for DatabaseRole {
 
     async fn issue(&self) -> Result<Grant<Credentials>> {
         let token = self.token.get()?;
+        if token.secret().is_used_up() {
+            return Err(self.report_dead(&token, used_up()));
+        }
         let answer = self
             .vault
             .read(token.secret(), &self.path())
@@ -93,6 +96,10 @@ impl Provider for DatabaseRole {
 
     async fn renew(&self, of: &Record<Credentials>) -> Result<Renewed> {
         let token = self.authority(of)?;
+        if token.secret().is_used_up() {
+            let message = "its token has one use left, with which the lease would end";
+            return Err(Error::new(ErrorKind::NotRenewable, Party::Vault, message));
+        }
         let increment = of.lease().increment();
         let renewed = self.vault.renew_lease(token.secret(), of.lease().id(), increment).await;
         renewed.map_err(|error| self.report_dead(&token, error))
@@ -115,4 +122,10 @@ impl fmt::Debug for DatabaseRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DatabaseRole").field("path", &self.path()).finish_non_exhaustive()
     }
+}
+
+fn used_up() -> Error {
+    let message = "the token has one use left, and what is issued with that ends at once: log in with a role whose \
+                   token_num_uses is 0";
+    Error::new(ErrorKind::DeadToken, Party::Vault, message)
 }

@@ -132,13 +132,17 @@ impl Client {
         let middleware = self.middleware(token)?;
         let endpoint = call.clone().with_middleware(&middleware);
         let Asked { path, .. } = call.asked();
+        if let Some(uses) = token.and_then(Token::uses) {
+            uses.take_one();
+        }
         // Over all hops of a redirect, which reqwest's own deadline is not.
         let wire = self.wire();
         let Ok(outcome) = timeout(self.0.timeout, endpoint.exec(&*wire)).await else {
             let (address, within) = (wire.home.shown(), self.0.timeout);
             return Err(unreachable(format!(
                 "no answer from {address} to {path} within {within:?}; the request may have been carried out"
-            )));
+            ))
+            .unanswered());
         };
         let mut response = outcome.map_err(|_| unexpected("the request cannot be built"))?.response;
         match response.extensions_mut().remove::<Error>() {

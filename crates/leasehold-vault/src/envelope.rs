@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold_core::{Answer, Auth, Lease, Result, SecretString, TokenKind};
+use leasehold_core::{Answer, Auth, Lease, Result, SecretString, TokenKind, Uses};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -50,6 +50,7 @@ struct Granted {
     lease_duration: Option<u64>,
     renewable: Option<bool>,
     token_type: Option<String>,
+    num_uses: Option<i64>,
 }
 
 /// A text that becomes a secret as it is read.
@@ -70,7 +71,8 @@ impl Granted {
             _ => TokenKind::Service,
         };
         // A token has no lease id, and one that lasts no time (root) does not end.
-        let lease = lease(None, self.lease_duration, self.renewable);
+        let uses = self.num_uses.and_then(|uses| u64::try_from(uses).ok()).filter(|uses| *uses > 0);
+        let lease = lease(None, self.lease_duration, self.renewable).with_uses(uses.map(Uses::new));
         Some(Auth::new(self.client_token?.0, self.accessor.unwrap_or_default(), kind, lease))
     }
 }
@@ -142,6 +144,11 @@ mod tests {
             auth(r#"{"auth":{"client_token":"b.x","accessor":"","lease_duration":60,"token_type":"batch"}}"#)
                 .unwrap();
         assert_eq!((batch.token().kind(), batch.token().accessor()), (TokenKind::Batch, None));
+
+        let few = auth(r#"{"auth":{"client_token":"s.x","lease_duration":60,"num_uses":4}}"#).unwrap();
+        assert_eq!(few.token().uses().map(Uses::left), Some(4));
+        let unlimited = auth(r#"{"auth":{"client_token":"s.x","lease_duration":60,"num_uses":0}}"#).unwrap();
+        assert!(unlimited.token().uses().is_none());
 
         let root = auth(r#"{"auth":{"client_token":"root","lease_duration":0}}"#).unwrap();
         assert_eq!(root.lease(), &Lease::endless());

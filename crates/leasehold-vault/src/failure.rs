@@ -17,7 +17,8 @@ pub(crate) fn explain(error: &reqwest::Error, url: &Url) -> Error {
     let says = |words: &[&str]| {
         causes.iter().any(|cause| words.iter().any(|word| cause.to_lowercase().contains(word)))
     };
-    unreachable(if error.is_timeout() {
+    let sent = !error.is_connect() && !error.is_builder();
+    let error = unreachable(if error.is_timeout() {
         let step = if error.is_connect() { "connecting to it" } else { "waiting for its answer" };
         format!("{address} took too long: gave up {step}")
     } else if says(&[
@@ -44,7 +45,8 @@ pub(crate) fn explain(error: &reqwest::Error, url: &Url) -> Error {
         format!(
             "the connection to {address} ended before the answer did: {root}; the request may have been carried out"
         )
-    })
+    });
+    if sent { error.unanswered() } else { error }
 }
 
 pub(crate) fn unreachable(message: String) -> Error {

@@ -38,7 +38,7 @@ fn plan(known: &Known, now: f64, jitter: f64) -> Option<(Step, f64)> {
 }
 
 fn failed(count: u32, at_: f64, kind: ErrorKind) -> Option<Failure> {
-    Some(Failure { count, at: at(1000.0 + at_), kind, retry_after: None })
+    Some(Failure { count, at: at(1000.0 + at_), kind, retry_after: None, orphaned: false })
 }
 
 #[track_caller]
@@ -63,7 +63,8 @@ fn what_must_be_replaced_is_replaced_at_once_but_not_before_it_may() {
         assert_plan(&known, 3.0, 0.5, Step::Replace, 3.01);
     }
     let later = Known { replace: Some((Reason::Rejected, at(1005.0))), ..lease(6.0) };
-    assert_plan(&later, 3.0, 0.5, Step::Replace, 5.0);
+    assert_plan(&later, 3.0, 0.5, Step::Renew, 3.6);
+    assert_plan(&Known { renewable: false, ..later }, 3.0, 0.5, Step::Replace, 5.0);
 }
 
 #[test]
@@ -145,11 +146,15 @@ fn a_jump_of_time_causes_an_early_look() {
 
 #[test]
 fn the_first_secret_is_asked_for_ever_more_slowly() {
-    let delay = |count, kind| start_delay(count, kind, None, 0.0).as_secs_f64();
+    let failure = |count, kind| failed(count, 0.0, kind).unwrap();
+    let delay = |count, kind| start_delay(&failure(count, kind), 0.0).as_secs_f64();
     assert_eq!([1, 2, 3, 9].map(|count| delay(count, ErrorKind::Sealed)), [0.5, 1.0, 2.0, 10.0]);
     assert_eq!([1, 9].map(|count| delay(count, ErrorKind::Denied)), [0.5, 60.0]);
     assert_eq!([1, 9].map(|count| delay(count, ErrorKind::NotYet)), [0.5, 0.5]);
-    assert_eq!(start_delay(1, ErrorKind::RateLimited, Some(secs(7.0)), 0.0), secs(7.0));
+    let asked = Failure { retry_after: Some(secs(7.0)), ..failure(1, ErrorKind::RateLimited) };
+    assert_eq!(start_delay(&asked, 0.0), secs(7.0));
+    let orphaned = Failure { orphaned: true, ..failure(20, ErrorKind::Unreachable) };
+    assert_eq!(start_delay(&orphaned, 0.0), secs(600.0), "each may have made a user");
 }
 
 #[test]
@@ -211,7 +216,7 @@ prop_compose! {
         parent in prop::option::of(0.0..10_000_000.0),
         renewable: bool, capped: bool, verify: bool, look: bool, in_step: bool,
         replace in prop::option::of((prop::sample::select(vec![Reason::Truncated, Reason::Rejected, Reason::Ended]), 0.0..100.0)),
-        failure in prop::option::of((1u32.., 0.0..5_000_000.0, any_kind(), prop::option::of(0.0..10_000.0))),
+        failure in prop::option::of((1u32.., 0.0..5_000_000.0, any_kind(), prop::option::of(0.0..10_000.0), prop::bool::ANY)),
         unchanged in prop_oneof![Just(0), any::<u32>()],
     ) -> Known {
         let known = lease(ttl);
@@ -221,8 +226,8 @@ prop_compose! {
             parent_end: parent.map(|parent| at(1000.0 + parent)),
             renewable: renewable && !endless, capped, verify, look, in_step, unchanged,
             replace: replace.map(|(reason, when)| (reason, at(1000.0 + when))),
-            failure: failure.map(|(count, when, kind, wait)| Failure {
-                count, at: at(1000.0 + when), kind, retry_after: wait.map(secs),
+            failure: failure.map(|(count, when, kind, wait, orphaned)| Failure {
+                count, at: at(1000.0 + when), kind, retry_after: wait.map(secs), orphaned,
             }),
             ..known
         }
@@ -269,7 +274,7 @@ proptest! {
         // From the first failed renewal until the server is back, with a new draw for each attempt.
         let (mut draw, mut requests) = (seed, 0_u32);
         let start = 1000.0 + 0.6 * ttl;
-        let mut known = Known { failure: Some(Failure { count: 1, at: at(start), kind: ErrorKind::Unreachable, retry_after: None }),
+        let mut known = Known { failure: Some(Failure { count: 1, at: at(start), kind: ErrorKind::Unreachable, retry_after: None, orphaned: false }),
             last_request: at(start), ..lease(ttl) };
         let mut now = at(start);
         while now < at(start + outage) {
@@ -280,7 +285,7 @@ proptest! {
             now = now + plan.delay;
             requests += 1;
             let count = known.failure.map_or(1, |failure| failure.count + 1);
-            known.failure = Some(Failure { count, at: now, kind: ErrorKind::Unreachable, retry_after: None });
+            known.failure = Some(Failure { count, at: now, kind: ErrorKind::Unreachable, retry_after: None, orphaned: false });
             known.last_request = now;
         }
         // On average half a back-off apart; past the end every quarter of a TTL, at least every second.

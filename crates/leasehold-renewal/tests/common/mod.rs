@@ -8,7 +8,7 @@ use std::{
 };
 
 use leasehold_core::{
-    Current, Error, ErrorKind, Grant, Lease, Party, Provider, Record, Renewed, Result, Revoked, Token,
+    Current, Error, ErrorKind, Grant, Lease, Party, Provider, Record, Renewed, Result, Revoked, Token, Uses,
     async_trait,
     clock::{Clock, Moment, TestClock, sleep_until},
 };
@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) ttl: Duration,
     pub(crate) max_ttl: Duration,
     pub(crate) renewable: bool,
+    /// How often what is issued may be used; nobody counts but the test.
+    pub(crate) uses: Option<Uses>,
     /// Makes every issue the same secret again.
     pub(crate) version: Option<String>,
     /// What every request is answered with instead.
@@ -50,6 +52,7 @@ impl Server {
             ttl: secs(ttl),
             max_ttl: secs(max_ttl),
             renewable: true,
+            uses: None,
             version: None,
             down: None,
             faults: Vec::new(),
@@ -117,7 +120,7 @@ impl Provider for Server {
         let id = format!("lease/{}", state.issued);
         let max_end = now + state.max_ttl;
         state.leases.push((id.clone(), max_end));
-        let lease = Lease::new(id.clone(), state.ttl, state.renewable);
+        let lease = Lease::new(id.clone(), state.ttl, state.renewable).with_uses(state.uses.clone());
         let grant = Grant::new(Token::new(id).owned(true), lease);
         let grant = match &state.version {
             Some(version) => grant.version(version),
