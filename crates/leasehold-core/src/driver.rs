@@ -5,7 +5,7 @@ use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 use tracing::{Instrument, Span, debug, info_span, warn};
 
 use crate::{
-    Credentials, Current, ErrorKind, EventKind, Issued, Retired, Rotate,
+    Credentials, Current, ErrorKind, EventKind, Generation, Issued, Retired, Rotate,
     clock::{Moment, sleep_until},
 };
 
@@ -18,7 +18,8 @@ use crate::{
 /// # Cancel safety
 /// Dropping the future ends the rotation; the leases are then revoked, so close the pool first.
 pub async fn drive(current: Current<Credentials>, in_force: Arc<Issued<Credentials>>, pool: &dyn Rotate) {
-    let mut driver = Driver { in_force, retiring: VecDeque::new(), failures: 0, retry_at: None };
+    let mut driver =
+        Driver { in_force, retiring: VecDeque::new(), failures: 0, retry_at: None, rotation: None };
     let (mut newer, mut open) = (current.clone(), true);
     loop {
         driver.adopt_if_due(&current, pool).await;
@@ -45,6 +46,8 @@ struct Driver {
     retiring: VecDeque<Rotation>,
     failures: u32,
     retry_at: Option<Moment>,
+    /// The span of the rotation that is under way: one, however often its adoption is tried.
+    rotation: Option<(Generation, Span)>,
 }
 
 impl Driver {
@@ -54,13 +57,12 @@ impl Driver {
         if generation == self.in_force.generation() || self.retry_at.is_some() {
             return;
         }
-        let from = self.in_force.generation();
-        let span = info_span!("rotation", secret = current.name(), %from, to = %generation);
+        let span = self.span_of(generation, current);
         match pool.adopt(&next).instrument(span.clone()).await {
             Ok(()) => {
                 debug!(parent: &span, username = next.secret().username(), "adopted");
                 self.retiring.push_back(Rotation { old: std::mem::replace(&mut self.in_force, next), span });
-                self.failures = 0;
+                (self.failures, self.rotation) = (0, None);
                 current.report(generation, EventKind::Adopted);
             }
             Err(error) => {
@@ -72,6 +74,18 @@ impl Driver {
                     current.reject(generation, error.kind());
                 }
                 current.report(generation, EventKind::Failed { error, retry_in });
+            }
+        }
+    }
+
+    fn span_of(&mut self, to: Generation, current: &Current<Credentials>) -> Span {
+        match &self.rotation {
+            Some((generation, span)) if *generation == to => span.clone(),
+            _ => {
+                let from = self.in_force.generation();
+                let span = info_span!("rotation", secret = current.name(), %from, %to);
+                self.rotation = Some((to, span.clone()));
+                span
             }
         }
     }

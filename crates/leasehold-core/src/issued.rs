@@ -43,6 +43,7 @@ pub struct Record<S> {
     parent: Option<Arc<Issued<Token>>>,
     version: Option<String>,
     until: AtomicU64,
+    presumed_dead_at: AtomicU64,
     superseded: watch::Sender<bool>,
 }
 
@@ -50,7 +51,9 @@ impl<S> Record<S> {
     pub(crate) fn new(grant: Grant<S>, generation: Generation, until: Moment) -> Self {
         let Grant { secret, lease, parent, version } = grant;
         let until = AtomicU64::new(until.as_nanos());
-        Self { secret, generation, lease, parent, version, until, superseded: watch::channel(false).0 }
+        let presumed_dead_at = AtomicU64::new(Moment::NEVER.as_nanos());
+        let superseded = watch::channel(false).0;
+        Self { secret, generation, lease, parent, version, until, presumed_dead_at, superseded }
     }
 
     /// The secret itself.
@@ -81,8 +84,15 @@ impl<S> Record<S> {
     /// When it stops being usable, as known now: the end of its own lease or of the token it was issued under,
     /// whichever comes first. A server does not cap the first to the second, and ends both.
     pub fn usable_until(&self) -> Moment {
-        let own = self.own_end();
+        let presumed = Moment::from_nanos(self.presumed_dead_at.load(Ordering::Acquire));
+        let own = self.own_end().min(presumed);
         self.parent.as_ref().map_or(own, |parent| own.min(parent.usable_until()))
+    }
+
+    /// When the server lets it end, whether or not it is presumed dead: until then there may be something to revoke.
+    pub fn granted_until(&self) -> Moment {
+        let own = self.own_end();
+        self.parent.as_ref().map_or(own, |parent| own.min(parent.granted_until()))
     }
 
     /// When its own lease ends, whatever becomes of its token.
@@ -106,6 +116,10 @@ impl<S> Record<S> {
 
     pub(crate) fn extend(&self, until: Moment) {
         self.until.store(until.as_nanos(), Ordering::Release);
+    }
+
+    pub(crate) fn presume_dead(&self, at: Moment) {
+        self.presumed_dead_at.store(at.as_nanos(), Ordering::Release);
     }
 
     pub(crate) fn supersede(&self) {

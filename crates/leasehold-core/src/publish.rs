@@ -73,6 +73,7 @@ impl<S> Publisher<S> {
         let before = self.record();
         if let Some(same) = before.as_ref().filter(|before| is_same(before, &grant)) {
             same.extend(until);
+            same.presume_dead(Moment::NEVER);
             return Published::Same(Arc::clone(same));
         }
         self.issued += 1;
@@ -94,6 +95,12 @@ impl<S> Publisher<S> {
     /// Moves the end of a record's own lease.
     pub fn extend(&self, record: &Record<S>, until: Moment) {
         record.extend(until);
+    }
+
+    /// Makes a record end now for whoever asks until when it is usable. The server may know better, so it is still to be
+    /// revoked.
+    pub fn presume_dead(&self, record: &Record<S>) {
+        record.presume_dead(self.shared.clock.now());
     }
 
     /// The facts of the value in the slot, without using it.

@@ -109,7 +109,7 @@ impl<S: Send + Sync + 'static> Revocations<S> {
         let Some(index) = due else { return };
         let record = Arc::clone(&self.queue[index].record);
         let generation = record.generation();
-        let outcome = if record.usable_until() <= clock.now() {
+        let outcome = if record.granted_until() <= clock.now() {
             debug!(%generation, "ended by itself");
             None
         } else if self.forbidden == Some(token_of(&record)) {

@@ -98,7 +98,7 @@ impl<P: Provider> Task<P> {
         publisher.succeeded(record.generation());
         let mut used = Used::default();
         used.add(&record);
-        let budget = Budget::new(settings.issue_budget, record.lease().ttl());
+        let budget = Budget::new(settings.issue_budget, usual_ttl(&record));
         Self {
             settings,
             provider,
@@ -299,10 +299,8 @@ impl<P: Provider> Task<P> {
             None => (true, false),
         };
         if truncated && !self.known.capped && due {
-            let budget = schedule::drain_budget(
-                self.settings.drain_budget,
-                self.record.lease().ttl().unwrap_or_default(),
-            );
+            let ttl = usual_ttl(&self.record).unwrap_or_default();
+            let budget = schedule::drain_budget(self.settings.drain_budget, ttl);
             let end = self.known.usable_until();
             let at = schedule::replace_truncated_at(sent, end, budget, self.jitter);
             self.known.replace = Some((Reason::Truncated, at));
@@ -338,7 +336,7 @@ impl<P: Provider> Task<P> {
             Published::New(record) => {
                 info!(generation = %record.generation(), ttl = ?record.lease().ttl(), ?reason, "issued a successor");
                 self.used.add(&record);
-                self.budget.adapt(record.lease().ttl());
+                self.budget.adapt(usual_ttl(&record));
                 if reason.is_some_and(costs_budget) {
                     self.budget.spend(sent);
                 }
@@ -415,7 +413,7 @@ impl<P: Provider> Task<P> {
             (Step::Renew, kind)
                 if known.verify && (kind == ErrorKind::RenewalFailed || !kind.is_retryable()) =>
             {
-                let at = self.rejections.next_replacement(now, self.record.lease().ttl());
+                let at = self.rejections.next_replacement(now, usual_ttl(&self.record));
                 (known.replace, known.failure, known.verify) = (Some((Reason::Rejected, at)), None, false);
             }
             (Step::Renew, kind)
@@ -438,25 +436,22 @@ impl<P: Provider> Task<P> {
         }
         let dead = self.known.replace.is_some_and(|(reason, _)| reason == Reason::Dead);
         // A token that only looks dead, as one that may not look itself up does, has its successor at once.
-        let no_successor = dead && step == Step::Replace && !error.is_retryable();
-        if no_successor || (step == Step::Renew && error.kind() == ErrorKind::LeaseGone) {
-            self.has_ended(now);
+        if dead && step == Step::Replace && !error.is_retryable() {
+            self.publisher.presume_dead(&self.record);
+        }
+        if step == Step::Renew && error.kind() == ErrorKind::LeaseGone {
+            self.known.own_end = self.known.own_end.min(now);
+            self.publisher.extend(&self.record, self.known.own_end);
         }
         let retry_in = self.plan(now).map_or_else(Default::default, |plan| plan.delay);
         let left = now.until(self.known.usable_until());
         let generation = self.record.generation();
-        if left < self.settings.drain_budget.min(self.record.lease().ttl().unwrap_or_default() / 2) {
+        if left < self.settings.drain_budget.min(usual_ttl(&self.record).unwrap_or_default() / 2) {
             warn!(%generation, %error, ?left, ?retry_in, "the secret nears its end");
         } else {
             info!(%generation, %error, ?left, ?retry_in, "a request failed; the secret in use is not touched");
         }
         self.publisher.failed(generation, error.clone(), retry_in);
-    }
-
-    /// Whoever asks for its end, and whatever was issued under it, sees that at once: readiness must not promise what is gone.
-    fn has_ended(&mut self, now: Moment) {
-        self.known.own_end = self.known.own_end.min(now);
-        self.publisher.extend(&self.record, self.known.own_end);
     }
 
     fn recovered(&mut self) {
@@ -491,7 +486,7 @@ impl<P: Provider> Task<P> {
             self.known.verify = true;
         } else {
             let reason = if cause == ErrorKind::DeadToken { Reason::Dead } else { Reason::Rejected };
-            let at = self.rejections.next_replacement(now, self.record.lease().ttl());
+            let at = self.rejections.next_replacement(now, usual_ttl(&self.record));
             self.known.replace = Some((reason, at));
         }
         true
@@ -574,6 +569,11 @@ async fn few_uses_left<S>(record: &Record<S>, known: &Known) {
         Some(uses) if known.replace.is_none() && known.unchanged == 0 => uses.until_few().await,
         _ => pending().await,
     }
+}
+
+/// What a grant is when nobody cut it short: the first may have been, on purpose.
+fn usual_ttl<S>(record: &Record<S>) -> Option<Duration> {
+    record.lease().ttl().map(|ttl| ttl.max(record.lease().increment()))
 }
 
 /// Whether it is replaced for a reason that a pool, or a server, may give again and again.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leasehold_core::{
     Answer, Body, Current, Error, ErrorKind, ExposeSecret, Grant, Lease, Party, Provider, Result, Revoked,
-    Token, Vault, async_trait,
+    Token, Uses, Vault, async_trait,
     clock::{Clock, TestClock},
     publish::{self, Channel, Published},
 };
@@ -100,6 +100,45 @@ async fn a_dead_token_is_reported_to_its_keeper_and_another_failure_is_not() {
         assert_eq!(role.issue().await.unwrap_err().kind(), kind);
         assert_eq!(tokens.rejections.try_recv().is_ok(), reported, "{kind}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_can_be_cut_short_until_its_first_renewal() {
+    let (clock, vault) = (Arc::new(TestClock::new()), Arc::new(Scripted::default()));
+    let tokens = tokens(&clock);
+    let grant = role(&vault, &tokens.current).first_ttl(Duration::from_secs(20)).issue().await.unwrap();
+    assert_eq!(grant.lease.increment(), Duration::from_secs(60), "what each renewal asks for");
+    role(&vault, &tokens.current).first_ttl(Duration::from_secs(60)).issue().await.unwrap();
+    assert_eq!(
+        *vault.asked.lock().unwrap(),
+        [
+            "one db/creds/pipeline null",
+            r#"one sys/leases/renew {"increment":20,"lease_id":"database/creds/pipeline/1"}"#,
+            "one db/creds/pipeline null",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_use_of_a_token_is_not_spent_on_what_would_end_with_it() {
+    let (clock, vault) = (Arc::new(TestClock::new()), Arc::new(Scripted::default()));
+    let mut tokens = publish::channel("token", clock.clone());
+    let uses = Uses::new(2);
+    let token = Token::new("one".to_owned()).with_uses(Some(uses.clone()));
+    let lease = Lease::new("", Duration::from_secs(100), true);
+    tokens.publisher.publish(Grant::new(token, lease), clock.now());
+    let role = role(&vault, &tokens.current);
+    let mut logins = publish::channel("login", clock.clone());
+    let grant = role.issue().await.unwrap();
+    let Published::New(record) = logins.publisher.publish(grant, clock.now()) else {
+        panic!("a new generation")
+    };
+    uses.take_one();
+    assert_eq!(role.renew(&record).await.unwrap_err().kind(), ErrorKind::NotRenewable);
+    let error = role.issue().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::DeadToken && error.message().contains("token_num_uses"), "{error}");
+    assert_eq!(vault.asked.lock().unwrap().len(), 1);
+    assert!(tokens.rejections.try_recv().is_ok(), "its keeper is to get another");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -12,7 +12,7 @@ use leasehold_core::{
 };
 use rustify::endpoint::Endpoint;
 use tokio::time::{Instant, timeout};
-use tracing::debug;
+use tracing::{debug, info};
 use vaultrs::api::EndpointMiddleware;
 
 use crate::{
@@ -43,6 +43,7 @@ pub(crate) struct Inner {
     namespace: Option<String>,
     pub(crate) timeout: Duration,
     pub(crate) skip_verify: bool,
+    warnings_said: Mutex<Vec<String>>,
 }
 
 impl Client {
@@ -84,7 +85,14 @@ impl Client {
         // The middleware writes this in front of the path, so a prefix of the address belongs here.
         let version = format!("{}/v1", wire.wire().home.prefix).trim_matches('/').to_owned();
         let (timeout, skip_verify) = (settings.checked_timeout()?, settings.tls.skip_verify);
-        Ok(Self(Arc::new(Inner { wire, version, namespace, timeout, skip_verify })))
+        Ok(Self(Arc::new(Inner {
+            wire,
+            version,
+            namespace,
+            timeout,
+            skip_verify,
+            warnings_said: Mutex::default(),
+        })))
     }
 
     pub(crate) fn wire(&self) -> Arc<Wire> {
@@ -102,8 +110,9 @@ impl Client {
             Ok(_) => outcome,
             Err(error) if error.kind() == ErrorKind::DeadToken => {
                 let Asked { path, .. } = call.asked();
-                let message =
-                    format!("the token is no longer valid: {path} and lookup-self were both answered 403");
+                let message = format!(
+                    "the token is no longer valid, or may not look itself up (`read` on auth/token/lookup-self): that and {path} were both answered 403"
+                );
                 Err(Error::new(ErrorKind::DeadToken, Party::Vault, message))
             }
             Err(error) => Err(error),
@@ -121,11 +130,26 @@ impl Client {
         }
         let response = outcome?;
         if response.status().is_success() {
-            return envelope::read(response.body(), secrets);
+            let answer = envelope::read(response.body(), secrets)?;
+            self.pass_on(answer.warnings(), path);
+            return Ok(answer);
         }
         let wait = retry_after::read(response.headers(), SystemTime::now());
         let refusal = Refusal::new(response.status().as_u16(), response.body(), wait, secrets);
         Err(classify(&asked, &refusal))
+    }
+
+    /// A warning is for whoever configured the server, who has to read it once.
+    fn pass_on(&self, warnings: &[String], path: &str) {
+        for warning in warnings {
+            let mut said = self.0.warnings_said.lock().unwrap_or_else(PoisonError::into_inner);
+            if said.len() < MOST_WARNINGS && !said.contains(warning) {
+                said.push(warning.clone());
+                info!(path, %warning, "the server warns");
+            } else {
+                debug!(path, %warning, "the server warns");
+            }
+        }
     }
 
     async fn exchange(&self, token: Option<&Token>, call: &Call) -> Result<Response<Vec<u8>>> {
@@ -200,6 +224,9 @@ impl fmt::Debug for Client {
             .finish_non_exhaustive()
     }
 }
+
+/// So many different ones are told at `info`.
+const MOST_WARNINGS: usize = 32;
 
 /// Stricter than a header need be: no token and no namespace has a space or a letter beyond ASCII at its ends or within.
 fn fits_a_header(text: &str) -> bool {

@@ -100,6 +100,23 @@ async fn one_line_for_each_request() {
     }
 }
 
+#[tokio::test]
+async fn a_warning_of_the_server_is_told_once() {
+    let warned = envelope(json!({"data": {}, "warnings": [format!("TTL exceeded for {TOKEN}")]}));
+    let client = client(&always(warned).await);
+    let log = Log::default();
+    let guard = log.start();
+    for _ in 0..3 {
+        client.read(&token(), "kv/x").await.unwrap();
+    }
+    drop(guard);
+    let text = log.text();
+    let told = text.lines().filter(|line| line.contains("TTL exceeded"));
+    let levels: Vec<_> = told.map(|line| line.contains(" INFO ")).collect();
+    assert_eq!(levels, [true, false, false], "{text}");
+    assert!(!text.contains(TOKEN));
+}
+
 #[test]
 fn turning_verification_off_is_loud() {
     let log = Log::default();

@@ -9,7 +9,10 @@ use leasehold_auth::{Kubernetes, Login};
 use leasehold_core::{Credentials, Event, EventKind, Status, Token, Vault};
 use leasehold_renewal::Keeper;
 use leasehold_secrets::DatabaseRole;
-use leasehold_testbed::{Config, Recorder, Testbed, load::Load};
+use leasehold_testbed::{
+    Config, Recorder, Testbed,
+    load::{Load, Measured},
+};
 use leasehold_vault::Client;
 use sqlx::PgPool;
 use tokio::{
@@ -79,6 +82,19 @@ impl Service {
             && self.login.health().is_usable();
         let query = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM measurements");
         content && query.fetch_one(&self.pool).await.is_ok()
+    }
+
+    /// Says how many queries failed and what was asked of OpenBao, and makes sure that it was `rate` requests per second
+    /// at most, beside a few at the ends.
+    #[expect(clippy::print_stdout, reason = "what a test measured is for whoever reads its output")]
+    pub fn account(&self, what: &str, measured: &Measured, rate: f64) -> Tally {
+        let tally = Tally::of(&self.recorder.requests());
+        println!("{what}: {} of {} queries failed; {tally}", measured.failed, measured.queries);
+        let most = measured.ran_for.as_secs_f64() * rate + 12.0;
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        let total = tally.total() as f64;
+        assert!(total <= most, "{what}: {tally} in {:?}, at most {most}", measured.ran_for);
+        tally
     }
 
     /// Shuts everything down, leaf first, and makes sure that nothing is left on the servers.

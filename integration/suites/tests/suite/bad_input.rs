@@ -89,6 +89,20 @@ async fn tokens_that_cannot_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_one_use_is_refused_before_it_costs_a_user() {
+    let testbed = Testbed::start(Config { token_num_uses: 1, ..Config::default() }).await.unwrap();
+    let recorder = testbed.recorder().unwrap();
+    let vault = vault(&recorder).unwrap();
+    let token = Keeper::start(kubernetes(&testbed, &vault)).await.unwrap();
+    let role = DatabaseRole::new(vault, token.current(), testbed.db_role());
+    let at_once = Builder::new().start_policy(StartPolicy::FailAtOnce);
+    let error = at_once.start(role).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::DeadToken && error.message().contains("token_num_uses"), "{error}");
+    assert_eq!(testbed.openbao().leases().await.unwrap().len(), 0);
+    token.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn addresses_that_cannot_work() {
     let stage = Stage::set().await;
     // A port that was free a moment ago.

@@ -28,6 +28,7 @@ async fn three_rotations_and_two_tokens_without_a_failed_query_and_nothing_left(
     .unwrap();
     let measured = load.stop().await;
     assert_eq!(measured.failed, 0, "{:?}", measured.failures);
+    service.account("token max TTL and lease max TTL under load", &measured, 3.0);
     assert!(measured.queries > 500);
     assert!(seen.iter().any(|event| matches!(event, EventKind::Retired { remaining: Some(0) })));
     assert!(seen.iter().any(|event| matches!(event, EventKind::Revoked { alone: true })));

@@ -22,6 +22,7 @@ async fn without_leave_to_revoke_leases_it_asks_once_and_nothing_is_left_all_the
     .unwrap();
     let measured = load.stop().await;
     assert_eq!(measured.failed, 0, "{:?}", measured.failures);
+    service.account("policy without sys/leases/revoke", &measured, 2.0);
     assert_eq!(
         service.recorder.count("PUT", "/v1/sys/leases/revoke")
             + service.recorder.count("POST", "/v1/sys/leases/revoke"),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use leasehold_auth::GivenToken;
-use leasehold_core::{Credentials, Error, ErrorKind, Event, EventKind, Generation, Token, Vault};
+use leasehold_core::{Credentials, Error, ErrorKind, Event, EventKind, Generation, Provider, Token, Vault};
 use leasehold_renewal::Keeper;
 use leasehold_secrets::DatabaseRole;
 use leasehold_suites::{
@@ -14,10 +14,7 @@ use leasehold_testbed::{Config, Fault, Recorder, Testbed, load::Load};
 use leasehold_vault::Client;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tokio::{
-    sync::broadcast::Receiver,
-    time::{Instant, timeout},
-};
+use tokio::{sync::broadcast::Receiver, time::Instant};
 
 const RATE: u32 = 10;
 
@@ -278,7 +275,7 @@ async fn an_issue_whose_answer_is_lost_leaves_one_lease_per_attempt_until_the_to
 }
 
 /// Renewals that are answered 200 and extend nothing, or next to nothing (Vault #1979): one of them is enough, and the
-/// successor is there at once.
+/// successor is there while there is time to drain.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_extends_nothing_is_the_last_and_costs_no_query() {
     let testbed = Testbed::start(config()).await.unwrap();
@@ -303,7 +300,7 @@ async fn a_renewal_that_extends_nothing_is_the_last_and_costs_no_query() {
         tenants.spawn(async move {
             let before = generation(&tenant.login);
             tenant.disturb_login();
-            wait_until("a successor, and the old lease revoked", Duration::from_secs(10), || async {
+            wait_until("a successor, and the old lease revoked", Duration::from_secs(35), || async {
                 let user = tenant.login.current().get().unwrap().secret().username().to_owned();
                 generation(&tenant.login) > before
                     && testbed.postgres().sessions_of(&user).await.unwrap() >= 4
@@ -460,43 +457,59 @@ async fn without_leave_to_renew_leases_they_are_replaced_in_time() {
     assert_eq!(measured.failed, 0, "{:?}", measured.failures);
     assert_eq!(tally.issues, 3, "{tally}");
     assert_eq!(tally.lookups, tally.denied, "one lookup-self per 403: {tally}");
-    assert!(tally.renewals <= 2 * tally.issues, "two attempts at most for each lease: {tally}");
-    one_attempt_per_step(&requests, CREDENTIALS, &events(&mut happened)).unwrap();
+    assert!(
+        tally.renewals <= 1 + tally.issues,
+        "two attempts for the first lease, then one for each: {tally}"
+    );
+    let happened = events(&mut happened);
+    assert!(failures(&happened).count() <= 2, "once it is known, it is no trouble: {happened:?}");
     service.stop().await.unwrap();
 }
 
-/// F20: with its last use a token goes, and its leases with it. Whoever does not count the uses hears of it by a 403 or by
-/// the database; queries fail from the last use until the pool has been given others.
+/// F20: with its last use a token goes, and its leases with it. Its uses are counted, and it has a successor before.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_few_uses_is_replaced_when_they_are_used_up() {
-    let terms = Config { lease_ttl: Duration::from_secs(4), token_num_uses: 4, ..config() };
+async fn a_token_of_few_uses_has_a_successor_before_they_are_used_up() {
+    let terms = Config { lease_ttl: Duration::from_secs(4), token_num_uses: 6, ..config() };
     let service = Service::start(terms).await.unwrap();
-    let mut of_login = service.login.events();
     let load = service.load(RATE);
-    let lasted = wait_until("a third token in use", Duration::from_secs(35), || async {
-        generation(&service.token).number() >= 3
-            && timeout(Duration::from_secs(2), service.is_well()).await == Ok(true)
-            && service.testbed.postgres().orphaned_sessions().await.unwrap() == 0
+    let third = || async { generation(&service.token).number() >= 4 };
+    wait_until("a fourth token", Duration::from_secs(60), third).await.unwrap();
+    let measured = load.stop().await;
+    let tally = service.account("tokens of 6 uses, three of them used up", &measured, 3.0);
+    assert_eq!(measured.failed, 0, "{:?}", measured.failures);
+    // The last use of each is its lease's revocation or its own: what comes after that is answered 403.
+    assert!(tally.denied <= tally.logins, "{tally}");
+    service.stop().await.unwrap();
+}
+
+/// F41: a process that is killed before its first renewal leaves a user for seconds, not for the lease's whole TTL.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_cut_short_until_its_first_renewal() {
+    let testbed = Testbed::start(config()).await.unwrap();
+    let recorder = testbed.recorder().unwrap();
+    let vault = vault(&recorder).unwrap();
+    let token = Keeper::start(kubernetes(&testbed, &vault)).await.unwrap();
+    let role = DatabaseRole::new(vault, token.current(), testbed.db_role()).first_ttl(Duration::from_secs(4));
+    // Killed: it is issued, and nobody ever hears of it again.
+    let lost = role.issue().await.unwrap();
+    assert_eq!(lost.lease.ttl(), Some(Duration::from_secs(4)));
+    let login = Keeper::start(role).await.unwrap();
+    let mut happened = login.events();
+    wait_until("the first is gone", Duration::from_secs(15), || async {
+        testbed.postgres().dynamic_users().await.unwrap().len() == 1
     })
     .await
-    .unwrap_or_else(|error| panic!("{error}: {:#?}", service.recorder.requests()));
-    let failed = load.glance().failed;
-    let requests = service.recorder.requests();
-    let tally = Tally::of(&requests);
-    let measured = load.stop().await;
-    println!(
-        "token of 4 uses, three of them: {failed} of {} queries failed; {tally} in {lasted:.1?}",
-        measured.queries
-    );
-    let rejected =
-        events(&mut of_login).iter().filter(|event| matches!(event, EventKind::Rejected { .. })).count();
-    println!("token of 4 uses: {rejected} rejections by the pool");
-    assert!(tally.logins <= 4 && tally.lookups <= tally.denied, "{tally}");
-    assert!(tally.total() <= 3 * usize::try_from(lasted.as_secs()).unwrap() + 10, "{tally} in {lasted:?}");
-    // At most two losses, of two seconds for the canary and two to replace everything.
-    assert!(failed <= u64::from(RATE) * 8, "{failed}: {:?}", measured.failures);
-    service.pool.close().await;
-    let _ = service.login.shutdown().await;
-    let _ = service.token.shutdown().await;
-    nothing_left(&service.testbed).await.unwrap();
+    .unwrap();
+    wait_until("the second has its whole time", Duration::from_secs(5), || {
+        let whole = |event: &EventKind| {
+            matches!(event, EventKind::Renewed { ttl, truncated: false } if *ttl == Duration::from_secs(45))
+        };
+        let renewed = events(&mut happened).iter().any(whole);
+        async move { renewed }
+    })
+    .await
+    .unwrap();
+    login.shutdown().await.unwrap();
+    token.shutdown().await.unwrap();
+    nothing_left(&testbed).await.unwrap();
 }

@@ -27,6 +27,7 @@ async fn a_given_token_is_renewed_and_survives_the_shut_down() {
     .unwrap();
     let measured = load.stop().await;
     assert_eq!(measured.failed, 0, "{:?}", measured.failures);
+    service.account("a given token", &measured, 3.0);
     service.pool.close().await;
     service.login.shutdown().await.unwrap();
     service.token.shutdown().await.unwrap();
@@ -54,6 +55,7 @@ async fn batch_tokens_are_succeeded_in_time_without_needless_issues() {
     .unwrap();
     let measured = load.stop().await;
     assert_eq!(measured.failed, 0, "{:?}", measured.failures);
+    service.account("batch tokens", &measured, 3.0);
     let issues = service.recorder.count("GET", "/v1/database/creds/");
     let logins = service.recorder.count("POST", "/v1/auth/kubernetes/login");
     assert!(issues <= logins, "{issues} issues under {logins} tokens");
@@ -89,6 +91,7 @@ async fn the_latest_jwt_is_used_also_after_it_was_missing_for_a_while() {
     let_pass(Duration::from_secs(2)).await;
     let measured = load.stop().await;
     assert_eq!(measured.failed, 0, "{:?}", measured.failures);
+    service.account("a JWT that was missing", &measured, 3.0);
     let testbed = service.stop().await.unwrap();
     nothing_left(&testbed).await.unwrap();
 }
