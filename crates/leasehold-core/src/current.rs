@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -127,7 +128,9 @@ impl<S> Current<S> {
             status = Status::Degraded { since: Duration::ZERO, error: closed(&self.shared.name) };
         }
         let mut connections: Vec<(Generation, usize)> = Vec::new();
-        for (generation, open) in censuses.iter().flat_map(|census| census()).filter(|(_, open)| *open > 0) {
+        // A pool that cannot count must not take the readiness probe down.
+        let counted = |census: &Arc<Census>| catch_unwind(AssertUnwindSafe(|| census())).unwrap_or_default();
+        for (generation, open) in censuses.iter().flat_map(counted).filter(|(_, open)| *open > 0) {
             match connections.iter_mut().find(|entry| entry.0 == generation) {
                 Some(entry) => entry.1 += open,
                 None => connections.push((generation, open)),

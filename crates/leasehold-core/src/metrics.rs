@@ -1,6 +1,10 @@
 //! What happens to secrets, through the `metrics` facade. The crate's README has the table of names.
 
-use std::{sync::Once, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Once,
+    time::Duration,
+};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
@@ -8,6 +12,15 @@ use crate::{Event, EventKind, Health};
 
 /// Counts an event.
 pub(crate) fn count(event: &Event) {
+    harmless(|| count_it(event));
+}
+
+/// A recorder is somebody else's code; one that panics must not end a keeper in the middle of its work.
+fn harmless(record: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(record));
+}
+
+fn count_it(event: &Event) {
     describe();
     let secret = event.secret.to_string();
     match &event.kind {
@@ -37,8 +50,10 @@ pub(crate) fn count(event: &Event) {
 
 /// Records how late a step was.
 pub(crate) fn late(secret: &str, by: Duration) {
-    describe();
-    histogram!(LATENESS, "secret" => secret.to_owned()).record(by.as_secs_f64());
+    harmless(|| {
+        describe();
+        histogram!(LATENESS, "secret" => secret.to_owned()).record(by.as_secs_f64());
+    });
 }
 
 /// Sets what changes by itself as time goes by.

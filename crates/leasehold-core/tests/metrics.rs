@@ -1,5 +1,7 @@
 //! What a recorder sees.
 
+#![expect(clippy::panic, reason = "a recorder that does")]
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use leasehold_core::{
@@ -55,4 +57,37 @@ fn each_event_is_counted_and_gauges_are_sampled() {
     let expected: BTreeMap<_, _> =
         expected.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
     assert_eq!(seen, expected);
+}
+
+/// Somebody else's code.
+struct Panics;
+
+impl metrics::Recorder for Panics {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn register_counter(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        panic!("as a recorder might")
+    }
+
+    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        panic!("as a recorder might")
+    }
+
+    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        panic!("as a recorder might")
+    }
+}
+
+#[test]
+fn a_recorder_that_panics_ends_no_keeper() {
+    metrics::with_local_recorder(&Panics, || {
+        let mut channel = publish::channel("database/creds/pipeline", Arc::new(SystemClock));
+        let lease = Lease::new("1", Duration::from_secs(60), true);
+        let grant = Grant::new(Credentials::new("name", "hunter2".to_owned()), lease);
+        channel.publisher.publish(grant, SystemClock.now());
+        channel.publisher.acted_late(Duration::from_secs(2));
+        assert!(channel.current.get().is_ok());
+    });
 }

@@ -215,7 +215,7 @@ fn after_failure(
         backoff(failure.count, cap.max(FIRST_BACKOFF), jitter)
     } else if dead {
         // What can be done about it is the token's keeper's, or nobody's: its successor wakes us.
-        jittered(doubled(FIRST_FOR_DEAD, failure.count).min(SLOWEST_FOR_DEAD), jitter)
+        jittered(doubled(FIRST_FOR_DEAD, failure.count).min(SLOWEST_FOR_DEAD), jitter * 0.5)
     } else {
         backoff(failure.count, cap.max(FIRST_BACKOFF), jitter)
     };
@@ -263,11 +263,12 @@ impl Known {
         self.parent_end.map_or(self.own_end, |parent| parent.min(self.own_end))
     }
 
-    /// The replacement that nothing comes before. One for max TTL may be hours away, and waits while somebody says that
-    /// the secret is refused.
+    /// The replacement that nothing comes before. One for max TTL may be hours away, and one that a bad pool asked for
+    /// minutes; both wait while there is reason to ask whether the secret still lives.
     fn replacement(&self) -> Option<Moment> {
         let (reason, not_before) = self.replace?;
-        let waits = reason == Reason::Truncated && self.renewable && (self.verify || self.look);
+        let can_wait = matches!(reason, Reason::Truncated | Reason::Rejected);
+        let waits = can_wait && self.renewable && (self.verify || self.look);
         (!waits).then_some(not_before)
     }
 

@@ -413,7 +413,10 @@ impl<P: Provider> Task<P> {
             (Step::Renew, kind)
                 if known.verify && (kind == ErrorKind::RenewalFailed || !kind.is_retryable()) =>
             {
-                let at = self.rejections.next_replacement(now, usual_ttl(&self.record));
+                let at = match known.replace {
+                    Some((Reason::Rejected, at)) => at,
+                    _ => self.rejections.next_replacement(now, usual_ttl(&self.record)),
+                };
                 (known.replace, known.failure, known.verify) = (Some((Reason::Rejected, at)), None, false);
             }
             (Step::Renew, kind)
@@ -467,9 +470,13 @@ impl<P: Provider> Task<P> {
 
     /// Returns whether that changes anything.
     fn rejected(&mut self, Rejection { generation, cause }: Rejection) -> bool {
-        let under_way = self.known.replace.is_some_and(|(reason, _)| reason != Reason::Truncated);
-        if generation != self.record.generation() || self.known.verify || under_way {
+        if generation != self.record.generation() || self.known.verify {
             return false;
+        }
+        match self.known.replace {
+            None | Some((Reason::Truncated, _)) => {}
+            Some((Reason::Rejected, at)) if at > self.settings.clock.now() => return self.ask_again(),
+            Some(_) => return false,
         }
         let now = self.settings.clock.now();
         if cause == ErrorKind::DeadToken && now < self.issued_at + REPLICATION {
@@ -490,6 +497,18 @@ impl<P: Provider> Task<P> {
             self.known.replace = Some((reason, at));
         }
         true
+    }
+
+    /// A bad pool's replacement waits for its turn, and the secret may really die meanwhile: to a good one that makes a
+    /// difference. Returns whether it is time to ask.
+    fn ask_again(&mut self) -> bool {
+        let now = self.settings.clock.now();
+        let may_ask = self.known.renewable && self.next_look <= now;
+        if may_ask {
+            self.next_look = now + SHORTEST_BETWEEN_LOOKS;
+            self.known.verify = true;
+        }
+        may_ask
     }
 
     fn let_go(&mut self, record: Arc<Record<P::Secret>>) {

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use common::{Server, secs};
 use leasehold_core::{
     ErrorKind, EventKind, Grant, Provider, Record, Renewed, Result, Revoked, Status, Token, async_trait,
@@ -113,4 +115,39 @@ async fn the_trouble_of_one_pool_is_not_over_because_another_is_well() {
     assert!(matches!(keeper.health().status, Status::Degraded { .. }));
     drop(bad);
     assert_eq!(keeper.health().status, Status::Healthy, "a pool that is gone has no trouble");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_panics_harms_only_itself() {
+    let server = Server::new(6, 15);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    let mut events = keeper.events();
+    let listener = tokio::spawn(async move {
+        let event = events.recv().await;
+        panic!("as somebody's listener might at {event:?}")
+    });
+    assert!(listener.await.unwrap_err().is_panic());
+    let mut current = keeper.current();
+    for _ in 0..3 {
+        current.changed().await.unwrap();
+    }
+    assert_eq!(keeper.health().status, Status::Healthy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_census_that_panics_harms_no_renewal() {
+    let server = Server::new(6, 15);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    let pool = keeper.current();
+    pool.count_connections_with(|| panic!("as somebody's census might"));
+    let mut current = keeper.current();
+    for _ in 0..3 {
+        let _ = catch_unwind(AssertUnwindSafe(|| keeper.health()));
+        current.changed().await.unwrap();
+    }
+    drop(pool);
+    assert_eq!(keeper.health().status, Status::Healthy, "it went with its pool");
+    drop(current);
+    keeper.shutdown().await.unwrap();
+    assert_eq!(server.live_leases(), [""; 0]);
 }

@@ -180,3 +180,16 @@ async fn readiness_turns_red_before_the_end_and_only_for_want_of_a_successor() {
     let left = keeper.health().usable_for.unwrap();
     assert!(left > secs(28) && left <= margin, "{left:?} left when it turned red");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_ends_with_a_no_to_renewals_is_over() {
+    let server = Server::new(86_400, 864_000);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    server.set(|state| state.faults.push(("renew", ErrorKind::Unreachable)));
+    while keeper.health().status == Status::Healthy {
+        server.wait(secs(1)).await;
+    }
+    server.set(|state| state.faults = vec![("renew", ErrorKind::NotRenewable)]);
+    server.wait(secs(60)).await;
+    assert_eq!(keeper.health().status, Status::Healthy);
+}

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Server, secs};
 use leasehold_core::{ErrorKind, EventKind, Status, Uses, clock::Clock};
 
@@ -155,4 +157,18 @@ async fn denied_renewals_are_remembered_and_asked_for_once_in_each_lease() {
     server.wait(secs(5 * 3600)).await;
     assert!(server.count("renew") > renewed + 5);
     assert_eq!(server.count("issue"), issued);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_no_time_to_drain_asked_for_there_is_still_time_for_a_successor() {
+    let server = Server::new(60, 60);
+    server.set(|state| state.renewable = false);
+    let keeper = server.builder().drain_budget(Duration::ZERO).start(server.clone()).await.unwrap();
+    let mut current = keeper.current();
+    for _ in 0..50 {
+        let last = current.get().unwrap();
+        current.changed().await.unwrap();
+        let left = server.clock.now().until(last.usable_until());
+        assert!(left >= secs(5), "{left:?} left");
+    }
 }

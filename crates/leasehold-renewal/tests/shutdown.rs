@@ -142,8 +142,9 @@ async fn a_grant_that_arrives_after_the_bound_is_revoked_all_the_same() {
     server.set(|state| state.renewable = false);
     let keeper = server.builder().start(server.clone()).await.unwrap();
     server.set(|state| state.answer_after = secs(30));
-    server.wait(secs(55)).await;
-    assert_eq!(server.count("issue"), 2, "in flight");
+    while server.count("issue") < 2 {
+        server.wait(secs(1)).await;
+    }
     server.set(|state| state.answer_after = Duration::ZERO);
     keeper.shutdown_within(secs(2)).await.unwrap_err();
     server.wait(secs(60)).await;
@@ -175,4 +176,23 @@ async fn without_a_shutdown_an_outage_at_the_end_leaves_nothing_either() {
     server.set(|state| state.down = None);
     server.wait(secs(60)).await;
     assert_eq!(server.live_leases().len(), 0, "tried until it would have ended by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_arrives_around_the_bound_is_revoked_whatever_is_answered() {
+    for beyond in [-1000_i64, -1, 0, 1, 100, 240, 249, 250, 251, 300] {
+        let server = Server::new(100, 100);
+        server.set(|state| state.renewable = false);
+        let keeper = server.builder().start(server.clone()).await.unwrap();
+        server.set(|state| state.answer_after = secs(30));
+        while server.count("issue") < 2 {
+            server.wait(Duration::from_millis(10)).await;
+        }
+        server.set(|state| state.answer_after = Duration::ZERO);
+        let bound = Duration::from_millis(30_000_u64.saturating_add_signed(-beyond));
+        let ended = keeper.shutdown_within(bound).await;
+        assert!(ended.is_ok() || beyond >= 240, "{beyond} ms beyond the bound: {ended:?}");
+        server.wait(secs(20)).await;
+        assert_eq!(server.live_leases(), [""; 0], "{beyond} ms beyond the bound");
+    }
 }

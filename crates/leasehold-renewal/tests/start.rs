@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Server, secs};
-use leasehold_core::{ErrorKind, Status, clock::Clock};
+use leasehold_core::{ErrorKind, EventKind, Status, clock::Clock};
 use leasehold_renewal::StartPolicy;
 
 fn down(kind: ErrorKind) -> Server {
@@ -116,4 +116,43 @@ async fn credentials_that_start_before_their_token_follow_it_within_a_second() {
     let logged_in = tokens.clock.now();
     login.current().ready().await.unwrap();
     assert!(logged_in.until(tokens.clock.now()) <= secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_not_heard_of_the_token_yet_fails_no_start() {
+    for kind in [ErrorKind::DeadToken, ErrorKind::NotReplicated] {
+        let tokens = Server::new(3600, 86_400);
+        let token = tokens.builder().start(tokens.clone()).await.unwrap();
+        let leases = Server::new(300, 86_400).under(token.current(), &tokens.clock);
+        leases.set(|state| state.faults.push(("issue", kind)));
+        let heard = async {
+            leases.wait(Duration::from_millis(400)).await;
+            leases.set(|state| state.faults.clear());
+        };
+        let (login, ()) = tokio::join!(leases.builder().start(leases.clone()), heard);
+        assert_eq!(login.unwrap().health().status, Status::Healthy, "{kind}");
+        let attempts = leases.count("issue");
+        assert!(attempts <= 3, "{kind}: {attempts} attempts");
+        assert_eq!(
+            (tokens.count("issue"), tokens.count("renew")),
+            (1, 0),
+            "{kind}: the token is not to blame"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_token_is_not_there_it_is_said_once() {
+    let tokens = down(ErrorKind::Sealed);
+    let token = tokens.builder().start_policy(StartPolicy::Degraded).start(tokens.clone()).await.unwrap();
+    let leases = Server::new(300, 86_400).under(token.current(), &tokens.clock);
+    let login = leases.builder().start_policy(StartPolicy::Degraded).start(leases.clone()).await.unwrap();
+    let (mut events, mut failed) = (login.events(), 0);
+    for _ in 0..600 {
+        tokens.wait(secs(1)).await;
+        while let Ok(event) = events.try_recv() {
+            failed += u32::from(matches!(event.kind, EventKind::Failed { .. }));
+        }
+    }
+    assert!(failed <= 1, "{failed} reports in ten minutes");
 }

@@ -70,8 +70,10 @@ async fn what_went_with_its_token_is_not_renewed_for_draining() {
         tokens.wait(secs(1)).await;
     }
     let renewals = leases.count("renew");
-    leases.set(|state| state.down = None);
+    let mut successor = token.current();
     token.current().reject(was, ErrorKind::DeadToken);
+    successor.changed().await.unwrap();
+    leases.set(|state| state.down = None);
     current.changed().await.unwrap();
     tokens.wait(secs(5)).await;
     assert_eq!((tokens.count("issue"), leases.count("renew")), (2, renewals));
@@ -151,4 +153,25 @@ async fn a_dead_token_without_a_successor_costs_few_requests() {
     }
     let requests = requests() - before;
     assert!(requests < 50, "{requests} requests in the rest of the hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_turns_red_when_the_token_is_dead_and_the_login_refused() {
+    let tokens = Server::new(86_400, 864_000);
+    let token = tokens.builder().start(tokens.clone()).await.unwrap();
+    let leases = Server::new(3600, 864_000).under(token.current(), &tokens.clock);
+    let login = leases.builder().start(leases.clone()).await.unwrap();
+    leases.set(|state| state.down = Some(ErrorKind::DeadToken));
+    tokens.set(|state| state.down = Some(ErrorKind::LoginRefused));
+    while leases.count("renew") == 0 {
+        assert!(login.health().is_ready(secs(30)), "nobody knows yet");
+        tokens.wait(secs(1)).await;
+    }
+    // Whoever asked for the renewal was told that the token is dead.
+    token.current().reject(token.current().get().unwrap().generation(), ErrorKind::DeadToken);
+    tokens.wait(secs(1)).await;
+    let logins = tokens.count("issue") - 1;
+    assert!((1..5).contains(&logins), "{logins} attempts to log in within a second");
+    assert!(!token.health().is_ready(secs(30)), "{:?}", token.health());
+    assert!(!login.health().is_ready(secs(30)), "{:?}", login.health());
 }

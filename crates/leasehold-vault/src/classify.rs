@@ -185,6 +185,7 @@ const DATABASE_DOWN: &[&str] = &[
     "sqlstate 57p",
     "too many clients",
     "too many connections",
+    "tuple concurrently updated",
     "unable to start transaction",
 ];
 /// The database answers, but not to Vault's own user, or not to its statements.

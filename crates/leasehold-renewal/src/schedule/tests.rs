@@ -260,6 +260,38 @@ proptest! {
     }
 
     #[test]
+    fn under_a_token_that_ends_later_it_leaves_the_drain_budget_too(
+        ttl in 1.0..5_000_000.0, later in 1.01..5_000_000.0, renewable: bool, capped: bool, in_step: bool,
+        jitter in 0.0..1.0, budget in 0.0..1e6,
+    ) {
+        let parent_end = Some(at(1000.0 + ttl + later));
+        let known = Known { renewable, capped, in_step, parent_end, ..lease(ttl) };
+        let plan = next(at(1000.0), &known, secs(budget), jitter).expect("it ends");
+        let left = (at(1000.0) + plan.delay).until(known.usable_until());
+        prop_assert!(left + secs(0.001) >= drain_budget(secs(budget), secs(ttl)), "{left:?} left");
+        prop_assert_eq!(plan.step == Step::Renew, renewable);
+    }
+
+    #[test]
+    fn under_a_token_that_ends_earlier_the_budget_is_left_by_that_tokens_keeper(
+        ttl in 1.0..5_000_000.0, share in 0.0..1.0, renewable: bool, capped: bool, in_step: bool,
+        jitter in 0.0..1.0, budget in 0.0..1e6,
+    ) {
+        let alone = Known { renewable, capped, in_step, ..lease(ttl) };
+        let known = Known { parent_end: Some(at(1000.0 + ttl * share)), ..alone.clone() };
+        let plan = next(at(1000.0), &known, secs(budget), jitter).expect("it ends");
+        if renewable && !capped {
+            // A service token is renewed meanwhile, or its successor wakes us.
+            prop_assert_eq!(Some(plan), next(at(1000.0), &alone, secs(budget), jitter));
+        } else {
+            // No request gains anything; it looks again in time to see a token that was renewed.
+            prop_assert_eq!(plan.step, Step::Look);
+            let rest = secs(ttl * share);
+            prop_assert!(plan.delay <= (rest / 2).max(FIRST_BACKOFF) + FLOOR || rest.is_zero(), "{:?} of {rest:?}", plan.delay);
+        }
+    }
+
+    #[test]
     fn jitter_only_makes_an_attempt_earlier(known in any_known(), passed in 0.0..5_000_000.0, jitter in 0.0..1.0) {
         let now = at(1000.0 + passed);
         let (plain, jittered) = (next(now, &known, BUDGET, 0.0), next(now, &known, BUDGET, jitter));

@@ -8,8 +8,8 @@ use std::{
 };
 
 use leasehold_core::{
-    Current, Error, ErrorKind, Grant, Lease, Party, Provider, Record, Renewed, Result, Revoked, Token, Uses,
-    async_trait,
+    Current, Error, ErrorKind, Grant, Issued, Lease, Party, Provider, Record, Renewed, Result, Revoked,
+    Token, TokenKind, Uses, async_trait,
     clock::{Clock, Moment, TestClock, sleep_until},
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) ttl: Duration,
     pub(crate) max_ttl: Duration,
     pub(crate) renewable: bool,
+    /// How the tokens that it issues are kept. What is issued under a batch token is cut to its rest.
+    pub(crate) kind: TokenKind,
     /// How often what is issued may be used; nobody counts but the test.
     pub(crate) uses: Option<Uses>,
     /// Makes every issue the same secret again.
@@ -40,6 +42,10 @@ pub(crate) struct State {
     pub(crate) down: Option<ErrorKind>,
     /// What a kind of request is answered with instead.
     pub(crate) faults: Vec<(&'static str, ErrorKind)>,
+    /// How long whoever gets such an answer is asked to wait.
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether what is issued is issued, and nobody hears of it.
+    pub(crate) lost_answers: bool,
     pub(crate) answer_after: Duration,
     pub(crate) requests: Vec<(Moment, &'static str)>,
     pub(crate) leases: Vec<(String, Moment)>,
@@ -52,10 +58,13 @@ impl Server {
             ttl: secs(ttl),
             max_ttl: secs(max_ttl),
             renewable: true,
+            kind: TokenKind::Service,
             uses: None,
             version: None,
             down: None,
             faults: Vec::new(),
+            retry_after: None,
+            lost_answers: false,
             answer_after: Duration::ZERO,
             requests: Vec::new(),
             leases: Vec::new(),
@@ -96,14 +105,14 @@ impl Server {
     }
 
     async fn enter(&self, what: &'static str) -> Result<()> {
-        let (wait, fault) = {
+        let (wait, fault, retry_after) = {
             let mut state = self.state.lock().unwrap();
             state.requests.push((self.clock.now(), what));
             let fault = state.faults.iter().find(|fault| fault.0 == what).map(|fault| fault.1);
-            (state.answer_after, state.down.or(fault))
+            (state.answer_after, state.down.or(fault), state.retry_after)
         };
         self.wait(wait).await;
-        fault.map_or(Ok(()), |kind| Err(error(kind)))
+        fault.map_or(Ok(()), |kind| Err(error(kind).with_retry_after(retry_after)))
     }
 }
 
@@ -118,10 +127,15 @@ impl Provider for Server {
         let mut state = self.state.lock().unwrap();
         state.issued += 1;
         let id = format!("lease/{}", state.issued);
-        let max_end = now + state.max_ttl;
+        let rest = rest_of_batch(parent.as_deref(), now);
+        let max_end = now + state.max_ttl.min(rest);
         state.leases.push((id.clone(), max_end));
-        let lease = Lease::new(id.clone(), state.ttl, state.renewable).with_uses(state.uses.clone());
-        let grant = Grant::new(Token::new(id).owned(true), lease);
+        if state.lost_answers {
+            return Err(error(ErrorKind::Unreachable).unanswered());
+        }
+        let lease =
+            Lease::new(id.clone(), state.ttl.min(rest), state.renewable).with_uses(state.uses.clone());
+        let grant = Grant::new(Token::new(id).with_kind(state.kind).owned(true), lease);
         let grant = match &state.version {
             Some(version) => grant.version(version),
             None => grant,
@@ -152,5 +166,13 @@ impl Provider for Server {
 
     fn name(&self) -> String {
         "scripted".to_owned()
+    }
+}
+
+/// What a batch token has left.
+fn rest_of_batch(token: Option<&Issued<Token>>, now: Moment) -> Duration {
+    match token {
+        Some(token) if token.secret().kind() == TokenKind::Batch => now.until(token.usable_until()),
+        _ => Duration::MAX,
     }
 }

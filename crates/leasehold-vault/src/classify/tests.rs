@@ -201,6 +201,31 @@ fn what_others_say() {
     }
 }
 
+/// Two statements that touch the same role at the same moment, in which PostgreSQL serves only one.
+#[test]
+fn a_collision_inside_the_database_is_its_own_and_is_tried_again() {
+    let collision = "failed to execute query: ERROR: tuple concurrently updated (SQLSTATE XX000)";
+    for text in [collision.to_owned(), format!("1 error occurred:\n\t* {collision}\n\n")] {
+        let error = told(&creds(), 500, &errors(&[&text]));
+        assert_eq!(
+            (error.kind(), error.party()),
+            (ErrorKind::DatabaseUnavailable, Party::Database),
+            "{text}"
+        );
+        assert!(error.is_retryable() && !error.may_have_been_carried_out(), "{error}");
+        assert!(error.message().contains("tuple concurrently updated"), "{error}");
+    }
+    for (verb, status) in [("renew", 400), ("revoke", 400)] {
+        let text = format!(
+            "failed to {verb} entry: resp: (*logical.Response)(nil) err: 1 error occurred:\n\t* ERROR: tuple concurrently updated (SQLSTATE XX000)\n\n"
+        );
+        let path = format!("sys/leases/{verb}");
+        let error = told(&write(&path), status, &errors(&[&text]));
+        let whose = (error.kind(), error.party());
+        assert_eq!(whose, (ErrorKind::DatabaseUnavailable, Party::Database), "{error:?}");
+    }
+}
+
 #[test]
 fn messages_tell_what_to_do() {
     let table = [
