@@ -278,7 +278,10 @@ async fn an_issue_whose_answer_is_lost_leaves_one_lease_per_attempt_until_the_to
 /// successor is there while there is time to drain.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_extends_nothing_is_the_last_and_costs_no_query() {
-    let testbed = Testbed::start(config()).await.unwrap();
+    // So that the token has nothing to renew meanwhile.
+    let hour = Duration::from_secs(3600);
+    let terms = Config { token_ttl: hour, token_max_ttl: 2 * hour, ..config() };
+    let testbed = Testbed::start(terms).await.unwrap();
     let renewed = |seconds: u64| {
         answer(200, &json!({"lease_id": "x", "lease_duration": seconds, "renewable": true, "data": null}))
     };
@@ -457,12 +460,13 @@ async fn without_leave_to_renew_leases_they_are_replaced_in_time() {
     assert_eq!(measured.failed, 0, "{:?}", measured.failures);
     assert_eq!(tally.issues, 3, "{tally}");
     assert_eq!(tally.lookups, tally.denied, "one lookup-self per 403: {tally}");
+    // The first renewal comes after 1.5 to 3.6 s, and those that follow it half a second and more apart.
     assert!(
-        tally.renewals <= 1 + tally.issues,
-        "two attempts for the first lease, then one for each: {tally}"
+        tally.renewals <= 3 + tally.issues,
+        "a few attempts for the first lease, then one for each: {tally}"
     );
     let happened = events(&mut happened);
-    assert!(failures(&happened).count() <= 2, "once it is known, it is no trouble: {happened:?}");
+    assert!(failures(&happened).count() <= 4, "once it is known, it is no trouble: {happened:?}");
     service.stop().await.unwrap();
 }
 
