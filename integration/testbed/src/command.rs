@@ -2,17 +2,29 @@
 
 use std::{
     ffi::OsStr,
+    os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    locate,
+};
 
 /// Runs a program and returns what it wrote to its standard output.
 pub(crate) fn output(program: &Path, arguments: &[&OsStr]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(arguments);
     run(command)
+}
+
+/// Lets a command run as the servers do.
+pub(crate) fn unprivileged(mut command: Command) -> Result<Command> {
+    if let Some(user) = locate::unprivileged()? {
+        command.uid(user.uid).gid(user.gid);
+    }
+    Ok(command)
 }
 
 /// Runs a command and returns what it wrote to its standard output.

@@ -84,44 +84,78 @@ pub(crate) fn openbao(report: Report) -> Result<PathBuf> {
     Ok(bao)
 }
 
-/// Installs PostgreSQL with apt, without a cluster of its own and without starting anything.
-pub(crate) fn postgres(report: Report) -> Result<()> {
-    let root = rustix::process::geteuid().is_root();
-    let (true, Some(apt)) = (root, on_path("apt-get")) else { return Err(postgres_missing()) };
-    report("installing PostgreSQL with apt-get (no service is started)");
-    let _lock = locked(&cache().join("tools"))?;
-    // Debian's packages ask policy-rc.d whether they may start a service: 101 means no.
-    let _no_service = Temporary::new(
-        "/usr/sbin/policy-rc.d",
-        "#!/bin/sh\n# Written by leasehold-testbed.\nexit 101\n",
-        0o755,
-    )?;
-    let _no_cluster = Temporary::new(
-        "/etc/postgresql-common/createcluster.d/leasehold-testbed.conf",
-        "create_main_cluster = false\n",
-        0o644,
-    )?;
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new(&apt);
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-        command::run(command)
-            .map_err(|error| Error::Install { program: "PostgreSQL", reason: error.to_string() })
-    };
-    let install = ["install", "-y", "--no-install-recommends", "postgresql"];
-    if run(&install).is_err() {
-        // Most often the lists of packages are missing, as in a fresh container.
-        run(&["update"])?;
-        run(&install)?;
-    }
-    Ok(())
+/// A server that Debian packages.
+pub(crate) struct Package {
+    program: &'static str,
+    packages: &'static [&'static str],
+    searched: &'static str,
+    remedy: &'static str,
+    /// A file that keeps the package from setting something up, while it is installed.
+    without: Option<(&'static str, &'static str)>,
 }
 
-pub(crate) fn postgres_missing() -> Error {
-    Error::Missing {
-        program: "PostgreSQL",
-        searched: "on PATH, nor in /usr/lib/postgresql/*/bin".into(),
-        remedy: "install it with `apt-get install postgresql`, or put the folder of its `initdb` on PATH"
-            .into(),
+/// Without a cluster of its own.
+pub(crate) const POSTGRES: Package = Package {
+    program: "PostgreSQL",
+    packages: &["postgresql"],
+    searched: "on PATH, nor in /usr/lib/postgresql/*/bin",
+    remedy: "install it with `apt-get install postgresql`, or put the folder of its `initdb` on PATH",
+    without: Some((
+        "/etc/postgresql-common/createcluster.d/leasehold-testbed.conf",
+        "create_main_cluster = false\n",
+    )),
+};
+
+impl Package {
+    /// Finds something of it, for which it is installed if it must and may be.
+    pub(crate) fn find<T>(&self, report: Report, find: impl Fn() -> Option<T>) -> Result<T> {
+        if let Some(found) = find() {
+            return Ok(found);
+        }
+        // Two tests may come here at the same time; the second finds the first one's work.
+        let _lock = locked(&cache().join("tools"))?;
+        if let Some(found) = find() {
+            return Ok(found);
+        }
+        self.install(report)?;
+        find().ok_or_else(|| self.missing())
+    }
+
+    /// Installs it with apt, without starting anything.
+    fn install(&self, report: Report) -> Result<()> {
+        let root = rustix::process::geteuid().is_root();
+        let (true, Some(apt)) = (root, on_path("apt-get")) else { return Err(self.missing()) };
+        report(&format!("installing {} with apt-get (no service is started)", self.program));
+        // Debian's packages ask policy-rc.d whether they may start a service: 101 means no.
+        let _no_service = Temporary::new(
+            "/usr/sbin/policy-rc.d",
+            "#!/bin/sh\n# Written by leasehold-testbed.\nexit 101\n",
+            0o755,
+        )?;
+        let _without = match self.without {
+            Some((path, content)) => Temporary::new(path, content, 0o644)?,
+            None => Temporary(None),
+        };
+        let run = |arguments: &[&str]| {
+            let mut command = Command::new(&apt);
+            // Another checkout's testbed may be at it.
+            command.args(["-o", "DPkg::Lock::Timeout=300"]).args(arguments);
+            command.env("DEBIAN_FRONTEND", "noninteractive");
+            command::run(command)
+                .map_err(|error| Error::Install { program: self.program, reason: error.to_string() })
+        };
+        let install = [&["install", "-y", "--no-install-recommends"], self.packages].concat();
+        if run(&install).is_err() {
+            // Most often the lists of packages are missing, as in a fresh container.
+            run(&["update"])?;
+            run(&install)?;
+        }
+        Ok(())
+    }
+
+    /// An error that says what to do.
+    fn missing(&self) -> Error {
+        Error::Missing { program: self.program, searched: self.searched.into(), remedy: self.remedy.into() }
     }
 }
 

@@ -17,6 +17,7 @@ mod recorder;
 mod serve;
 mod service_account;
 mod supervise;
+mod template;
 mod testbed;
 
 pub use config::{Config, Launcher, Report, Tls, TokenType};

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    command,
     config::Report,
     error::{Error, Result},
     install,
@@ -46,14 +47,8 @@ pub(crate) fn openbao(report: Report) -> Result<PathBuf> {
 
 /// Finds PostgreSQL's programs, or installs them where we may.
 pub(crate) fn postgres(report: Report) -> Result<Postgres> {
-    let bin = match postgres_bin() {
-        Some(bin) => bin,
-        None => {
-            install::postgres(report)?;
-            postgres_bin().ok_or_else(install::postgres_missing)?
-        }
-    };
-    let version = crate::command::output(&bin.join("postgres"), &["--version".as_ref()])?;
+    let bin = install::POSTGRES.find(report, postgres_bin)?;
+    let version = command::output(&bin.join("postgres"), &["--version".as_ref()])?;
     Ok(Postgres { bin, version: version.trim().into() })
 }
 
@@ -74,7 +69,7 @@ pub(crate) fn unprivileged() -> Result<Option<User>> {
     find("postgres").or_else(|| find("nobody")).map(Some).ok_or_else(|| Error::Missing {
         program: "an unprivileged user",
         searched: "in /etc/passwd".into(),
-        remedy: "PostgreSQL does not run as root: add a user `postgres`, or do not run as root".into(),
+        remedy: "databases do not run as root: add a user `postgres`, or do not run as root".into(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod api;
 mod configure;
+mod databases;
 
 use std::{
     fs,
@@ -17,10 +18,11 @@ use crate::{
     locate,
     pki::{Authority, Certificates},
     ports::Port,
-    supervise::{Plan, Supervisor},
+    supervise::{Plan, Supervisor, supervised},
 };
 use api::{Api, PATIENCE};
-pub(crate) use configure::{DB_ROLE, KUBERNETES_MOUNT, ROLE};
+pub(crate) use configure::{KUBERNETES_MOUNT, ROLE};
+pub(crate) use databases::{DB_ROLE, Database};
 
 /// A server that needs to be unsealed after every start, with its storage in a temporary folder.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct OpenBao {
     root_accessor: String,
     backstage: Backstage,
 }
+
+supervised!(OpenBao);
 
 impl OpenBao {
     /// Starts, initializes and unseals a server that knows nothing yet.
@@ -99,34 +103,9 @@ impl OpenBao {
         self.api.token()
     }
 
-    /// The folder with its storage, its unseal key and its log.
-    pub fn folder(&self) -> &Path {
-        self.server.folder()
-    }
-
     /// The program, which is its command-line client as well.
     pub fn binary(&self) -> &Path {
         &self.binary
-    }
-
-    /// Stops its process where it is: connections are accepted, and nothing answers.
-    pub async fn pause(&self) -> Result<()> {
-        self.server.pause().await
-    }
-
-    /// Lets a paused server go on.
-    pub async fn resume(&self) -> Result<()> {
-        self.server.resume().await
-    }
-
-    /// Kills its process.
-    pub async fn kill(&self) -> Result<()> {
-        self.server.kill().await
-    }
-
-    /// Shuts it down in an orderly way.
-    pub async fn stop(&self) -> Result<()> {
-        self.server.stop().await
     }
 
     /// Starts it again after [`OpenBao::kill`] or [`OpenBao::stop`], with the same port and storage, and unseals it.
@@ -180,10 +159,6 @@ impl OpenBao {
         Ok(accessors)
     }
 
-    pub(crate) fn release(&self) {
-        self.server.release();
-    }
-
     /// Lists the keys at a path; none if there is nothing.
     async fn list(&self, path: &str) -> Result<Vec<String>> {
         match self.request("LIST", path, None).await {
@@ -194,22 +169,12 @@ impl OpenBao {
     }
 
     async fn start_process(&self) -> Result<()> {
-        self.server.start().await?;
-        let (remote, api) = (self.server.remote(), self.api.clone());
-        let answer = self.backstage.run(async move {
-            poll(PATIENCE, || async {
-                if !remote.alive().await? {
-                    return Ok(Some(false));
-                }
-                Ok(api.status("sys/seal-status").await.map(|_| true))
-            })
-            .await
-        });
-        match answer.await? {
-            Some(true) => Ok(()),
-            Some(false) => Err(self.server.failed("ended instead of starting")),
-            None => Err(self.server.failed(format!("did not answer within {PATIENCE:?}"))),
-        }
+        let api = self.api.clone();
+        let answers = move || {
+            let api = api.clone();
+            async move { api.status("sys/seal-status").await.is_some() }
+        };
+        self.server.start(answers).await
     }
 
     async fn initialize(&mut self) -> Result<()> {

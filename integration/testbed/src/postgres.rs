@@ -2,19 +2,18 @@
 
 mod template;
 
-use std::{fs::OpenOptions, io::Write, path::Path, process::Command, time::Duration};
+use std::{fs::OpenOptions, io::Write, time::Duration};
 
 use tokio::time::timeout;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use crate::{
-    backstage::{Backstage, poll},
-    command,
+    backstage::Backstage,
     config::Report,
     error::{Error, Result, chain},
     locate,
     ports::Port,
-    supervise::{Plan, Supervisor},
+    supervise::{Plan, Supervisor, supervised},
 };
 
 /// The database that the service uses.
@@ -23,7 +22,7 @@ const DATABASE: &str = "app";
 /// The role that OpenBao connects as.
 pub(crate) const ADMIN: &str = "vault_admin";
 
-/// How long a start or a statement may take.
+/// How long a statement may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A PostgreSQL server with a database `app` and, in it, a table `measurements(id, value)` of 100 rows.
@@ -35,19 +34,13 @@ pub struct Postgres {
     backstage: Backstage,
 }
 
+supervised!(Postgres);
+
 impl Postgres {
     pub(crate) async fn launch(backstage: &Backstage, report: Report) -> Result<Self> {
         let programs = backstage.block(move || locate::postgres(report)).await?;
         let template = template::prepare(backstage, &programs, report).await?;
-        let copied = {
-            let (programs, threads) = (programs.clone(), backstage.clone());
-            let work = move || {
-                let server = Supervisor::new(plan(&programs)?, &threads)?;
-                copy(&template, &server.folder().join("data"))?;
-                Ok(server)
-            };
-            backstage.block(work).await?
-        };
+        let copied = template.server(backstage, plan(&programs)?).await?;
         let postgres = Self::start(copied, backstage).await?;
         postgres.execute(&format!("ALTER ROLE {ADMIN} PASSWORD '{}'", postgres.admin_password)).await?;
         Ok(postgres)
@@ -61,8 +54,7 @@ impl Postgres {
             format!("port = {}\nunix_socket_directories = '{}'\n", port.number(), server.folder().display());
         let mut file = OpenOptions::new().append(true).open(&settings).map_err(Error::file(&settings))?;
         file.write_all(line.as_bytes()).map_err(Error::file(&settings))?;
-        let admin_password = std::iter::repeat_with(fastrand::alphanumeric).take(24).collect();
-        let postgres = Self { server, port, admin_password, backstage: backstage.clone() };
+        let postgres = Self { server, port, admin_password: password(), backstage: backstage.clone() };
         postgres.start_again().await?;
         Ok(postgres)
     }
@@ -82,50 +74,15 @@ impl Postgres {
         DATABASE
     }
 
-    /// The folder with its data, its log and its Unix socket.
-    pub fn folder(&self) -> &Path {
-        self.server.folder()
-    }
-
-    /// Stops all its processes where they are: connections stay open, and nothing answers.
-    pub async fn pause(&self) -> Result<()> {
-        self.server.pause().await
-    }
-
-    /// Lets a paused server go on.
-    pub async fn resume(&self) -> Result<()> {
-        self.server.resume().await
-    }
-
-    /// Kills all its processes, as a crash of the machine would.
-    pub async fn kill(&self) -> Result<()> {
-        self.server.kill().await
-    }
-
-    /// Shuts it down in an orderly way, without waiting for its clients.
-    pub async fn stop(&self) -> Result<()> {
-        self.server.stop().await
-    }
-
     /// Starts it again after [`Postgres::kill`] or [`Postgres::stop`], and waits until it answers.
     pub async fn start_again(&self) -> Result<()> {
-        self.server.start().await?;
-        // The template has no such database until it is made.
-        let (remote, config) = (self.server.remote(), self.superuser("postgres"));
-        let answer = self.backstage.run(async move {
-            poll(PATIENCE, || async {
-                if !remote.alive().await? {
-                    return Ok(Some(false));
-                }
-                Ok(query(&config, "SELECT 1").await.ok().map(|_| true))
-            })
-            .await
-        });
-        match answer.await? {
-            Some(true) => Ok(()),
-            Some(false) => Err(self.server.failed("ended instead of starting")),
-            None => Err(self.server.failed(format!("did not answer within {PATIENCE:?}"))),
-        }
+        // The template has no other database until it is made.
+        let config = self.superuser("postgres");
+        let answers = move || {
+            let config = config.clone();
+            async move { query(&config, "SELECT 1").await.is_ok() }
+        };
+        self.server.start(answers).await
     }
 
     /// Runs statements in the service's database as the superuser.
@@ -160,10 +117,6 @@ impl Postgres {
         &self.admin_password
     }
 
-    pub(crate) fn release(&self) {
-        self.server.release();
-    }
-
     async fn column(&self, sql: &str) -> Result<Vec<String>> {
         Ok(self.query(sql).await?.into_iter().flatten().flatten().collect())
     }
@@ -191,15 +144,9 @@ fn plan(programs: &locate::Postgres) -> Result<Plan> {
     })
 }
 
-/// Copies a folder with its owners.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let mut cp = Command::new("cp");
-    cp.arg("-a");
-    if cfg!(target_os = "linux") {
-        cp.arg("--reflink=auto");
-    }
-    cp.arg(from).arg(to);
-    command::run(cp).map(drop)
+/// A password for an administrator.
+pub(crate) fn password() -> String {
+    std::iter::repeat_with(fastrand::alphanumeric).take(24).collect()
 }
 
 async fn query(config: &tokio_postgres::Config, sql: &str) -> Result<Vec<Vec<Option<String>>>> {

@@ -12,11 +12,53 @@ use std::{
 };
 
 use crate::{
-    backstage::Backstage,
+    backstage::{Backstage, poll},
     error::{Error, Result},
 };
 
+/// Gives a type with a field `server`, a [`Supervisor`], what can be done to any server.
+macro_rules! supervised {
+    ($server:ident) => {
+        impl $server {
+            /// The folder with its data and its log.
+            pub fn folder(&self) -> &std::path::Path {
+                self.server.folder()
+            }
+
+            /// Stops all its processes where they are: connections stay open and new ones are accepted, and nothing
+            /// answers.
+            pub async fn pause(&self) -> $crate::error::Result<()> {
+                self.server.pause().await
+            }
+
+            /// Lets a paused server go on.
+            pub async fn resume(&self) -> $crate::error::Result<()> {
+                self.server.resume().await
+            }
+
+            /// Kills all its processes, as a crash of the machine would.
+            pub async fn kill(&self) -> $crate::error::Result<()> {
+                self.server.kill().await
+            }
+
+            /// Shuts it down in an orderly way, without waiting for its clients.
+            pub async fn stop(&self) -> $crate::error::Result<()> {
+                self.server.stop().await
+            }
+
+            /// Begins its end without waiting for it.
+            pub(crate) fn release(&self) {
+                self.server.release();
+            }
+        }
+    };
+}
+pub(crate) use supervised;
+
 const SCRIPT: &str = include_str!("supervise.sh");
+
+/// How long a start may take.
+const START: Duration = Duration::from_secs(20);
 
 /// A little over what the script may take to end a server and remove its folder.
 const FAREWELL: Duration = Duration::from_secs(20);
@@ -57,7 +99,7 @@ pub(crate) struct Supervisor {
 
 /// Gives a supervisor orders, from any task.
 #[derive(Clone, Debug)]
-pub(crate) struct Remote {
+struct Remote {
     orders: Arc<Mutex<Option<Orders>>>,
     backstage: Backstage,
 }
@@ -106,14 +148,27 @@ impl Supervisor {
         &self.folder
     }
 
-    /// Starts the server, which must not be running.
-    pub(crate) async fn start(&self) -> Result<()> {
-        self.remote.order("start").await.map(drop)
-    }
-
-    /// What a task of its own can hold.
-    pub(crate) fn remote(&self) -> Remote {
-        self.remote.clone()
+    /// Starts the server, which must not be running, and waits until it answers.
+    pub(crate) async fn start<F: Future<Output = bool> + Send>(
+        &self,
+        answers: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Result<()> {
+        self.remote.order("start").await?;
+        let remote = self.remote.clone();
+        let answer = self.remote.backstage.run(async move {
+            poll(START, || async {
+                if !remote.alive().await? {
+                    return Ok(Some(false));
+                }
+                Ok(answers().await.then_some(true))
+            })
+            .await
+        });
+        match answer.await? {
+            Some(true) => Ok(()),
+            Some(false) => Err(self.failed("ended instead of starting")),
+            None => Err(self.failed(format!("did not answer within {START:?}"))),
+        }
     }
 
     /// Stops the server in its tracks, its children as well.
@@ -153,7 +208,7 @@ impl Supervisor {
 
 impl Remote {
     /// Whether the server's process is there, paused or not.
-    pub(crate) async fn alive(&self) -> Result<bool> {
+    async fn alive(&self) -> Result<bool> {
         Ok(self.order("alive").await? == "yes")
     }
 

@@ -13,7 +13,7 @@ use crate::{
     error::Result,
     jwt::Signer,
     kubernetes::ApiServer,
-    openbao::{DB_ROLE, KUBERNETES_MOUNT, OpenBao, ROLE},
+    openbao::{DB_ROLE, Database, KUBERNETES_MOUNT, OpenBao, ROLE},
     pki::Authority,
     postgres::Postgres,
     recorder::Recorder,
@@ -46,7 +46,8 @@ impl Testbed {
             OpenBao::launch(&backstage, &config, &authority),
             Postgres::launch(&backstage, config.report),
         )?;
-        openbao.configure(&config, &postgres, &cluster, authority.pem()).await?;
+        let databases = vec![Database::postgres(&postgres)];
+        openbao.configure(&config, databases, &cluster, authority.pem()).await?;
         let service_account = ServiceAccount::new(openbao.folder().join("serviceaccount"), signer)?;
         let service_account = Arc::new(service_account);
         backstage.spawn(rotate_like_the_kubelet(Arc::downgrade(&service_account)));

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result, chain};
 
-/// How long a start may take.
+/// How long unsealing may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a request may take.

@@ -2,13 +2,12 @@
 
 use serde_json::json;
 
-use super::{OpenBao, api::Api};
+use super::{OpenBao, api::Api, databases::Database};
 use crate::{
     config::{Config, TokenType},
     error::Result,
     jwt::Claims,
     kubernetes::ApiServer,
-    postgres::{ADMIN, Postgres},
 };
 
 /// Where Kubernetes logins are mounted, below `auth/`.
@@ -17,23 +16,16 @@ pub(crate) const KUBERNETES_MOUNT: &str = "kubernetes";
 /// The role that the service logs in for.
 pub(crate) const ROLE: &str = "pipeline";
 
-/// The role of the `database` engine.
-pub(crate) const DB_ROLE: &str = "pipeline";
-
-const CREATE: &str = r#"CREATE ROLE "{{name}}" WITH LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE pipeline_reader"#;
-
-/// Its sessions stay open, but can read nothing: what they could read, they could as members.
-const REVOKE: &str = r#"DROP ROLE IF EXISTS "{{name}}""#;
-
 impl OpenBao {
     pub(crate) async fn configure(
         &self,
         config: &Config,
-        postgres: &Postgres,
+        databases: Vec<Database>,
         cluster: &ApiServer,
         authority: &str,
     ) -> Result<()> {
-        let policy = self.run(|api| policy(api, config.revoke_allowed));
+        let roles: Vec<&str> = databases.iter().map(|database| database.role).collect();
+        let policy = self.run(|api| policy(api, roles, config.revoke_allowed));
         let logins = self.run(|api| {
             let cluster = json!({
                 "kubernetes_host": cluster.address(),
@@ -43,21 +35,8 @@ impl OpenBao {
             });
             logins(api, config.clone(), cluster)
         });
-        let database = self.run(|api| {
-            let connection = json!({
-                "plugin_name": "postgresql-database-plugin",
-                "connection_url": format!(
-                    "postgresql://{{{{username}}}}:{{{{password}}}}@{}:{}/{}?sslmode=disable",
-                    postgres.host(), postgres.port(), postgres.database(),
-                ),
-                "username": ADMIN,
-                "password": postgres.admin_password(),
-                "password_authentication": "scram-sha-256",
-                "allowed_roles": [DB_ROLE],
-            });
-            database(api, config.clone(), connection)
-        });
-        tokio::try_join!(policy, logins, database).map(drop)
+        let databases = self.run(|api| mount(api, config.clone(), databases));
+        tokio::try_join!(policy, logins, databases).map(drop)
     }
 
     async fn run<F: Future<Output = Result<()>> + Send + 'static>(
@@ -69,9 +48,9 @@ impl OpenBao {
 }
 
 /// Writes the service's rights: renewing and revoking its own token come with the policy `default`.
-async fn policy(api: Api, revoke_allowed: bool) -> Result<()> {
-    let mut rules =
-        vec![(format!("database/creds/{DB_ROLE}"), "read"), ("sys/leases/renew".into(), "update")];
+async fn policy(api: Api, roles: Vec<&str>, revoke_allowed: bool) -> Result<()> {
+    let mut rules: Vec<_> = roles.iter().map(|role| (format!("database/creds/{role}"), "read")).collect();
+    rules.push(("sys/leases/renew".into(), "update"));
     if revoke_allowed {
         rules.push(("sys/leases/revoke".into(), "update"));
     }
@@ -103,16 +82,10 @@ async fn logins(api: Api, config: Config, cluster: serde_json::Value) -> Result<
     tokio::try_join!(api.write(&config_path, cluster), api.write(&role_path, role)).map(drop)
 }
 
-async fn database(api: Api, config: Config, connection: serde_json::Value) -> Result<()> {
+async fn mount(api: Api, config: Config, databases: Vec<Database>) -> Result<()> {
     api.write("sys/mounts/database", json!({ "type": "database" })).await?;
-    let role = json!({
-        "db_name": "pipeline-db",
-        "creation_statements": [CREATE],
-        "revocation_statements": [REVOKE],
-        "default_ttl": config.lease_ttl.as_secs(),
-        "max_ttl": config.lease_max_ttl.as_secs(),
-    });
-    let role_path = format!("database/roles/{DB_ROLE}");
-    tokio::try_join!(api.write("database/config/pipeline-db", connection), api.write(&role_path, role))
-        .map(drop)
+    for database in databases {
+        database.write(&api, &config).await?;
+    }
+    Ok(())
 }

@@ -1,19 +1,16 @@
-//! A data folder that is made once and copied for every server.
+//! PostgreSQL's data folder.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
-use super::{ADMIN, DATABASE, Postgres, copy, plan};
+use super::{ADMIN, DATABASE, Postgres, plan};
 use crate::{
     backstage::Backstage,
     command,
     config::Report,
     error::{Error, Result},
-    locate::{self, cache, locked},
-    supervise::{Supervisor, User},
+    locate,
+    supervise::Supervisor,
+    template::{self, Template, digits},
 };
 
 /// Counts the changes of what is in the template, so that an old one is not taken for a new one.
@@ -36,52 +33,34 @@ log_line_prefix = '%m [%p] %u '
 /// The superuser comes through the folder's socket and nowhere else.
 const ACCESS: &str = "local all postgres trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
 
-/// Returns the template for this PostgreSQL and this user, which it makes if it must.
+/// Returns the template for this PostgreSQL, which it makes if it must.
 pub(super) async fn prepare(
     backstage: &Backstage,
     programs: &locate::Postgres,
     report: Report,
-) -> Result<PathBuf> {
-    let user = locate::unprivileged()?;
-    let version: String = programs.version.chars().filter(|c| c.is_ascii_digit() || *c == '.').collect();
-    let owner = user.map_or_else(|| rustix::process::geteuid().as_raw(), |user| user.uid);
-    let folder = cache().join(format!("pg-template-{version}-{REVISION}-{owner}"));
-    let data = folder.join("data");
-    if data.is_dir() {
-        return Ok(data);
-    }
-    let locked_folder = folder.clone();
-    let _lock = backstage.block(move || locked(&locked_folder)).await?;
-    if data.is_dir() {
-        return Ok(data);
-    }
-    report(&format!("making a PostgreSQL data folder to copy, once, in {}", folder.display()));
+) -> Result<Template> {
+    let name = format!("pg-template-{}-{REVISION}", digits(&programs.version));
+    template::prepare(backstage, &name, "PostgreSQL", report, || make(backstage, programs)).await
+}
+
+async fn make(backstage: &Backstage, programs: &locate::Postgres) -> Result<Supervisor> {
     let (threads, programs) = (backstage.clone(), programs.clone());
     let server = backstage
         .block(move || {
             let server = Supervisor::new(plan(&programs)?, &threads)?;
-            initdb(&programs.bin, &server.folder().join("data"), user)?;
+            initdb(&programs.bin, &server.folder().join("data"))?;
             Ok(server)
         })
         .await?;
     let postgres = Postgres::start(server, backstage).await?;
     fill(&postgres).await?;
     postgres.stop().await?;
-    let made = postgres.folder().join("data");
-    backstage
-        .block(move || {
-            // A start of its own adds the port and the socket's folder.
-            write_settings(&made)?;
-            let partial = tempfile::tempdir_in(&folder).map_err(Error::file(&folder))?;
-            copy(&made, &partial.path().join("data"))?;
-            let data = folder.join("data");
-            fs::rename(partial.path().join("data"), &data).map_err(Error::file(&data))?;
-            Ok(data)
-        })
-        .await
+    // A start of its own adds the port and the socket's folder.
+    write_settings(&postgres.folder().join("data"))?;
+    Ok(postgres.server)
 }
 
-fn initdb(bin: &Path, data: &Path, user: Option<User>) -> Result<()> {
+fn initdb(bin: &Path, data: &Path) -> Result<()> {
     let mut initdb = Command::new(bin.join("initdb"));
     initdb.args([
         "-U",
@@ -95,11 +74,7 @@ fn initdb(bin: &Path, data: &Path, user: Option<User>) -> Result<()> {
         "--wal-segsize=1",
     ]);
     initdb.arg("-D").arg(data).current_dir("/");
-    if let Some(user) = user {
-        std::os::unix::process::CommandExt::uid(&mut initdb, user.uid);
-        std::os::unix::process::CommandExt::gid(&mut initdb, user.gid);
-    }
-    command::run(initdb)?;
+    command::run(command::unprivileged(initdb)?)?;
     let defaults = data.join("postgresql.conf");
     fs::rename(&defaults, data.join("postgresql.conf.initdb")).map_err(Error::file(&defaults))?;
     write_settings(data)?;

@@ -1,0 +1,62 @@
+//! What database users OpenBao makes, and how.
+
+use serde_json::{Value, json};
+
+use super::api::Api;
+use crate::{
+    config::Config,
+    error::Result,
+    postgres::{self, Postgres},
+};
+
+/// The role of the `database` engine for PostgreSQL.
+pub(crate) const DB_ROLE: &str = "pipeline";
+
+/// A connection of the `database` engine and its one role.
+#[derive(Debug)]
+pub(crate) struct Database {
+    /// The role's name.
+    pub(super) role: &'static str,
+    name: &'static str,
+    connection: Value,
+    creation: &'static str,
+    revocation: Vec<&'static str>,
+}
+
+impl Database {
+    /// A member of the role that may read.
+    pub(crate) fn postgres(postgres: &Postgres) -> Self {
+        let address = format!("{}:{}/{}", postgres.host(), postgres.port(), postgres.database());
+        Self {
+            role: DB_ROLE,
+            name: "pipeline-db",
+            connection: json!({
+                "plugin_name": "postgresql-database-plugin",
+                "connection_url": format!(
+                    "postgresql://{{{{username}}}}:{{{{password}}}}@{address}?sslmode=disable"
+                ),
+                "username": postgres::ADMIN,
+                "password": postgres.admin_password(),
+                "password_authentication": "scram-sha-256",
+            }),
+            creation: r#"CREATE ROLE "{{name}}" WITH LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE pipeline_reader"#,
+            // Its sessions stay open, but can read nothing: what they could read, they could as members.
+            revocation: vec![r#"DROP ROLE IF EXISTS "{{name}}""#],
+        }
+    }
+
+    pub(super) async fn write(self, api: &Api, config: &Config) -> Result<()> {
+        let mut connection = self.connection;
+        connection["allowed_roles"] = json!([self.role]);
+        let role = json!({
+            "db_name": self.name,
+            "creation_statements": [self.creation],
+            "revocation_statements": self.revocation,
+            "default_ttl": config.lease_ttl.as_secs(),
+            "max_ttl": config.lease_max_ttl.as_secs(),
+        });
+        let (connection_path, role_path) =
+            (format!("database/config/{}", self.name), format!("database/roles/{}", self.role));
+        tokio::try_join!(api.write(&connection_path, connection), api.write(&role_path, role)).map(drop)
+    }
+}
