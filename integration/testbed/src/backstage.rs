@@ -5,10 +5,13 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use crate::error::{Error, Result};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A runtime that lives as long as the testbed and runs everything the testbed does.
 ///
@@ -38,6 +41,19 @@ impl Backstage {
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         joined(self.spawn(work).await)
+    }
+
+    /// Runs a request to a server backstage, for as long as an answer may take.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        request: String,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.run(async move {
+            let reason = format!("silence for {PATIENCE:?}");
+            timeout(PATIENCE, work).await.unwrap_or(Err(Error::Unanswered { request, reason }))
+        })
+        .await
     }
 
     /// Runs something that blocks.

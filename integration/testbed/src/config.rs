@@ -27,6 +27,10 @@ pub struct Config {
     pub revoke_allowed: bool,
     /// Whether OpenBao listens with TLS as well.
     pub tls: Tls,
+    /// Whether there is a MariaDB server, beside PostgreSQL.
+    pub mariadb: bool,
+    /// Whether there is a Redis server, beside PostgreSQL.
+    pub redis: bool,
     /// What runs the servers.
     pub launcher: Launcher,
     /// Told what takes a while; it stays silent unless something is said.
@@ -77,6 +81,8 @@ impl Default for Config {
             token_num_uses: 0,
             revoke_allowed: true,
             tls: Tls::default(),
+            mariadb: false,
+            redis: false,
             launcher: Launcher::default(),
             report: |_| {},
         }

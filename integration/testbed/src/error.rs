@@ -44,7 +44,7 @@ pub enum Error {
         server: &'static str,
         /// Method and path, or the statement.
         request: String,
-        /// The HTTP status or SQLSTATE.
+        /// The HTTP status, PostgreSQL's SQLSTATE, MariaDB's error number, or Redis's first word.
         status: String,
         /// What it said.
         body: String,

@@ -106,6 +106,24 @@ pub(crate) const POSTGRES: Package = Package {
     )),
 };
 
+/// The programs without the package `mariadb-server`, which has a service, a user and data of its own.
+pub(crate) const MARIADB: Package = Package {
+    program: "MariaDB",
+    packages: &["mariadb-server-core", "mariadb-client-core"],
+    searched: "on PATH, nor in /usr/sbin",
+    remedy: "install it with `apt-get install mariadb-server-core mariadb-client-core`, or put the folders of its \
+             `mariadbd` and `mariadb-install-db` on PATH",
+    without: None,
+};
+
+pub(crate) const REDIS: Package = Package {
+    program: "Redis",
+    packages: &["redis-server"],
+    searched: "on PATH, nor in /usr/sbin",
+    remedy: "install it with `apt-get install redis-server`, or put the folder of its `redis-server` on PATH",
+    without: None,
+};
+
 impl Package {
     /// Finds something of it, for which it is installed if it must and may be.
     pub(crate) fn find<T>(&self, report: Report, find: impl Fn() -> Option<T>) -> Result<T> {

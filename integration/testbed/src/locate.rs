@@ -24,6 +24,17 @@ pub(crate) struct Postgres {
     pub(crate) version: String,
 }
 
+/// MariaDB's programs.
+#[derive(Clone, Debug)]
+pub(crate) struct MariaDb {
+    /// `mariadbd`.
+    pub(crate) server: PathBuf,
+    /// `mariadb-install-db`, which makes a data folder.
+    pub(crate) install: PathBuf,
+    /// What `mariadbd --version` says.
+    pub(crate) version: String,
+}
+
 /// Finds `bao`, or installs it in the cache.
 ///
 /// `LEASEHOLD_BAO` comes first, then `PATH`, then the cache.
@@ -50,6 +61,19 @@ pub(crate) fn postgres(report: Report) -> Result<Postgres> {
     let bin = install::POSTGRES.find(report, postgres_bin)?;
     let version = command::output(&bin.join("postgres"), &["--version".as_ref()])?;
     Ok(Postgres { bin, version: version.trim().into() })
+}
+
+/// Finds MariaDB's programs, or installs them where we may.
+pub(crate) fn mariadb(report: Report) -> Result<MariaDb> {
+    let find = || Some((program("mariadbd")?, program("mariadb-install-db")?));
+    let (server, install) = install::MARIADB.find(report, find)?;
+    let version = command::output(&server, &["--no-defaults".as_ref(), "--version".as_ref()])?;
+    Ok(MariaDb { server, install, version })
+}
+
+/// Finds `redis-server`, or installs it where we may.
+pub(crate) fn redis(report: Report) -> Result<PathBuf> {
+    install::REDIS.find(report, || program("redis-server"))
 }
 
 /// The unprivileged user for servers that refuse to run as root; `None` when we are not root.
@@ -102,6 +126,11 @@ pub(crate) fn locked(folder: &Path) -> Result<File> {
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// A program on `PATH`, or where Debian has the servers that a user's `PATH` leaves out.
+fn program(name: &str) -> Option<PathBuf> {
+    on_path(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()))
 }
 
 fn postgres_bin() -> Option<PathBuf> {

@@ -22,7 +22,7 @@ use crate::{
 };
 use api::{Api, PATIENCE};
 pub(crate) use configure::{KUBERNETES_MOUNT, ROLE};
-pub(crate) use databases::{DB_ROLE, Database};
+pub(crate) use databases::{DB_ROLE, Database, MARIADB_ROLE, REDIS_ROLE};
 
 /// A server that needs to be unsealed after every start, with its storage in a temporary folder.
 #[derive(Debug)]
@@ -145,9 +145,14 @@ impl OpenBao {
         self.request("PUT", &format!("sys/leases/revoke-prefix/{prefix}"), sync).await.map(drop)
     }
 
-    /// The ids of the live leases of database credentials.
+    /// The ids of the live leases of PostgreSQL's credentials.
     pub async fn leases(&self) -> Result<Vec<String>> {
-        let prefix = format!("database/creds/{DB_ROLE}/");
+        self.leases_of(DB_ROLE).await
+    }
+
+    /// The ids of the live leases of a role of the engine `database`.
+    pub async fn leases_of(&self, role: &str) -> Result<Vec<String>> {
+        let prefix = format!("database/creds/{role}/");
         let ids = self.list(&format!("sys/leases/lookup/{prefix}")).await?;
         Ok(ids.into_iter().map(|id| prefix.clone() + &id).collect())
     }

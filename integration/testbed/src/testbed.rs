@@ -13,14 +13,16 @@ use crate::{
     error::Result,
     jwt::Signer,
     kubernetes::ApiServer,
+    mariadb::MariaDb,
     openbao::{DB_ROLE, Database, KUBERNETES_MOUNT, OpenBao, ROLE},
     pki::Authority,
     postgres::Postgres,
     recorder::Recorder,
+    redis::Redis,
     service_account::ServiceAccount,
 };
 
-/// OpenBao, PostgreSQL and a service account, set up for each other.
+/// OpenBao, PostgreSQL, the other databases asked for and a service account, set up for each other.
 ///
 /// Dropping it ends the servers and removes their folders, and waits until that is done. The same happens, without
 /// anybody waiting, when the process ends in any other way.
@@ -29,6 +31,8 @@ pub struct Testbed {
     service_account: Arc<ServiceAccount>,
     openbao: OpenBao,
     postgres: Postgres,
+    mariadb: Option<MariaDb>,
+    redis: Option<Redis>,
     database_url: String,
     _cluster: ApiServer,
 }
@@ -42,18 +46,22 @@ impl Testbed {
         let authority = Authority::new()?;
         let signer = Arc::new(Signer::new()?);
         let cluster = ApiServer::start(&backstage, &authority, signer.clone())?;
-        let (openbao, postgres) = tokio::try_join!(
+        let (openbao, postgres, mariadb, redis) = tokio::try_join!(
             OpenBao::launch(&backstage, &config, &authority),
             Postgres::launch(&backstage, config.report),
+            asked(config.mariadb, MariaDb::launch(&backstage, config.report)),
+            asked(config.redis, Redis::launch(&backstage, config.report)),
         )?;
-        let databases = vec![Database::postgres(&postgres)];
+        let mut databases = vec![Database::postgres(&postgres)];
+        databases.extend(mariadb.as_ref().map(Database::mariadb));
+        databases.extend(redis.as_ref().map(Database::redis));
         openbao.configure(&config, databases, &cluster, authority.pem()).await?;
         let service_account = ServiceAccount::new(openbao.folder().join("serviceaccount"), signer)?;
         let service_account = Arc::new(service_account);
         backstage.spawn(rotate_like_the_kubelet(Arc::downgrade(&service_account)));
         let database_url =
             format!("postgres://{}:{}/{}", postgres.host(), postgres.port(), postgres.database());
-        Ok(Self { service_account, openbao, postgres, database_url, _cluster: cluster })
+        Ok(Self { service_account, openbao, postgres, mariadb, redis, database_url, _cluster: cluster })
     }
 
     /// The OpenBao server.
@@ -64,6 +72,16 @@ impl Testbed {
     /// The PostgreSQL server.
     pub fn postgres(&self) -> &Postgres {
         &self.postgres
+    }
+
+    /// The MariaDB server, if the configuration asked for it.
+    pub fn mariadb(&self) -> Option<&MariaDb> {
+        self.mariadb.as_ref()
+    }
+
+    /// The Redis server, if the configuration asked for it.
+    pub fn redis(&self) -> Option<&Redis> {
+        self.redis.as_ref()
     }
 
     /// The service account that may log in.
@@ -81,12 +99,12 @@ impl Testbed {
         ROLE
     }
 
-    /// The role of the engine `database` to ask for credentials.
+    /// The role of the engine `database` to ask for PostgreSQL's credentials.
     pub fn db_role(&self) -> &'static str {
         DB_ROLE
     }
 
-    /// The database's address, without credentials.
+    /// PostgreSQL's address, without credentials.
     pub fn database_url(&self) -> &str {
         &self.database_url
     }
@@ -99,7 +117,7 @@ impl Testbed {
     /// The environment of a service that uses this testbed, and `TESTBED_ROOT_TOKEN` for whoever disturbs it.
     pub fn environment(&self) -> Vec<(String, String)> {
         let token = self.service_account.token_path();
-        let variables = [
+        let mut variables = vec![
             ("VAULT_ADDR", self.openbao.address()),
             ("VAULT_ROLE", self.role().into()),
             ("VAULT_JWT_FILE", token.to_string_lossy().into_owned()),
@@ -107,16 +125,28 @@ impl Testbed {
             ("DATABASE_URL", self.database_url.clone()),
             ("TESTBED_ROOT_TOKEN", self.openbao.root_token().into()),
         ];
+        if let Some(mariadb) = &self.mariadb {
+            variables.extend([("MARIADB_ROLE", mariadb.role().into()), ("MARIADB_URL", mariadb.url())]);
+        }
+        if let Some(redis) = &self.redis {
+            variables.extend([("REDIS_ROLE", redis.role().into()), ("REDIS_URL", redis.url())]);
+        }
         variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 
 impl Drop for Testbed {
     fn drop(&mut self) {
-        // Both end at the same time; the fields' own drops wait.
+        // All end at the same time; the fields' own drops wait.
         self.openbao.release();
         self.postgres.release();
+        self.mariadb.iter().for_each(MariaDb::release);
+        self.redis.iter().for_each(Redis::release);
     }
+}
+
+async fn asked<T>(asked: bool, launch: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    if asked { launch.await.map(Some) } else { Ok(None) }
 }
 
 /// The kubelet replaces a token of an hour when four fifths of it are over.

@@ -10,11 +10,23 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use common::{eventually, processes_in, start};
+use common::{eventually, processes_in, start, start_all};
 use leasehold_testbed::Testbed;
 
-fn folders(testbed: &Testbed) -> [PathBuf; 2] {
-    [testbed.openbao().folder().to_owned(), testbed.postgres().folder().to_owned()]
+fn folders(testbed: &Testbed) -> Vec<PathBuf> {
+    let mut folders = vec![testbed.openbao().folder(), testbed.postgres().folder()];
+    folders.extend(testbed.mariadb().map(|mariadb| mariadb.folder()));
+    folders.extend(testbed.redis().map(|redis| redis.folder()));
+    folders.into_iter().map(Path::to_owned).collect()
+}
+
+async fn pause_all(testbed: &Testbed) {
+    testbed.openbao().pause().await.unwrap();
+    testbed.postgres().pause().await.unwrap();
+    if let (Some(mariadb), Some(redis)) = (testbed.mariadb(), testbed.redis()) {
+        mariadb.pause().await.unwrap();
+        redis.pause().await.unwrap();
+    }
 }
 
 fn assert_nothing_left(folders: &[PathBuf]) {
@@ -26,8 +38,9 @@ fn assert_nothing_left(folders: &[PathBuf]) {
 
 #[tokio::test]
 async fn dropping_leaves_nothing() {
-    let testbed = start().await;
+    let testbed = start_all().await;
     let folders = folders(&testbed);
+    assert_eq!(folders.len(), 4);
     for folder in &folders {
         assert!(!processes_in(folder).is_empty());
     }
@@ -50,10 +63,9 @@ async fn a_panic_leaves_nothing() {
 
 #[tokio::test]
 async fn dropping_paused_servers_leaves_nothing() {
-    let testbed = start().await;
+    let testbed = start_all().await;
     let folders = folders(&testbed);
-    testbed.openbao().pause().await.unwrap();
-    testbed.postgres().pause().await.unwrap();
+    pause_all(&testbed).await;
     drop(testbed);
     assert_nothing_left(&folders);
 }
@@ -86,6 +98,16 @@ async fn sigkill_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn sigkill_with_every_database_leaves_nothing() {
+    killed_by("KILL", "every database").await;
+}
+
+#[tokio::test]
+async fn sigkill_with_every_database_paused_leaves_nothing() {
+    killed_by("KILL", "every database paused").await;
+}
+
+#[tokio::test]
 async fn sigkill_with_paused_servers_leaves_nothing() {
     killed_by("KILL", "paused").await;
 }
@@ -108,6 +130,7 @@ async fn ctrl_c_leaves_nothing() {
 
 async fn killed_by(signal: &str, state: &str) {
     let (mut helper, folders) = helper(state);
+    assert_eq!(folders.len(), if state.starts_with("every") { 4 } else { 2 });
     for folder in &folders {
         assert!(folder.exists());
     }
@@ -136,20 +159,20 @@ fn helper(state: &str) -> (Child, Vec<PathBuf>) {
 
 fn told_folders(stdout: ChildStdout) -> Vec<PathBuf> {
     let lines = BufReader::new(stdout).lines().map(Result::unwrap);
-    let folders =
-        lines.filter_map(|line| line.split_once("folder: ").map(|(_, path)| Path::new(path).to_owned()));
-    folders.take(2).collect()
+    lines
+        .take_while(|line| line != "ready")
+        .filter_map(|line| line.split_once("folder: ").map(|(_, path)| Path::new(path).to_owned()))
+        .collect()
 }
 
 /// The other half of the tests above; by itself it has nothing to do.
 #[tokio::test]
 async fn helper_that_waits_to_be_killed() {
     let Ok(state) = std::env::var("LEASEHOLD_TEST_STATE") else { return };
-    let testbed = start().await;
+    let testbed = if state.starts_with("every") { start_all().await } else { start().await };
     let folders = folders(&testbed);
-    if state == "paused" {
-        testbed.openbao().pause().await.unwrap();
-        testbed.postgres().pause().await.unwrap();
+    if state.ends_with("paused") {
+        pause_all(&testbed).await;
     }
     if state == "killed" {
         testbed.openbao().kill().await.unwrap();
@@ -158,6 +181,7 @@ async fn helper_that_waits_to_be_killed() {
     for folder in &folders {
         writeln!(stdout, "folder: {}", folder.display()).unwrap();
     }
+    writeln!(stdout, "ready").unwrap();
     stdout.flush().unwrap();
     std::future::pending::<()>().await;
 }

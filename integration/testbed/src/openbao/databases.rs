@@ -6,11 +6,19 @@ use super::api::Api;
 use crate::{
     config::Config,
     error::Result,
+    mariadb::{self, MariaDb},
     postgres::{self, Postgres},
+    redis::{self, Redis},
 };
 
 /// The role of the `database` engine for PostgreSQL.
 pub(crate) const DB_ROLE: &str = "pipeline";
+
+/// The role of the `database` engine for MariaDB.
+pub(crate) const MARIADB_ROLE: &str = "pipeline-mariadb";
+
+/// The role of the `database` engine for Redis.
+pub(crate) const REDIS_ROLE: &str = "pipeline-redis";
 
 /// A connection of the `database` engine and its one role.
 #[derive(Debug)]
@@ -42,6 +50,42 @@ impl Database {
             creation: r#"CREATE ROLE "{{name}}" WITH LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE pipeline_reader"#,
             // Its sessions stay open, but can read nothing: what they could read, they could as members.
             revocation: vec![r#"DROP ROLE IF EXISTS "{{name}}""#],
+        }
+    }
+
+    /// A user with a right of its own: a role would be one more thing to activate.
+    pub(crate) fn mariadb(mariadb: &MariaDb) -> Self {
+        Self {
+            role: MARIADB_ROLE,
+            name: "pipeline-mariadb",
+            connection: json!({
+                "plugin_name": "mysql-database-plugin",
+                "connection_url": format!(
+                    "{{{{username}}}}:{{{{password}}}}@tcp({}:{})/", mariadb.host(), mariadb.port(),
+                ),
+                "username": mariadb::ADMIN,
+                "password": mariadb.admin_password(),
+            }),
+            creation: "CREATE USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'; GRANT SELECT ON app.* TO '{{name}}'@'%';",
+            // Its sessions stay open and go on reading: they hold rights to a database until `USE`.
+            revocation: vec!["DROP USER IF EXISTS '{{name}}'@'%'"],
+        }
+    }
+
+    /// A user of the access control list; revoking it closes its connections, and takes no statement.
+    pub(crate) fn redis(redis: &Redis) -> Self {
+        Self {
+            role: REDIS_ROLE,
+            name: "pipeline-redis",
+            connection: json!({
+                "plugin_name": "redis-database-plugin",
+                "host": redis.host(),
+                "port": redis.port(),
+                "username": redis::ADMIN,
+                "password": redis.admin_password(),
+            }),
+            creation: r#"["~measurements", "+@read", "+@connection"]"#,
+            revocation: Vec::new(),
         }
     }
 

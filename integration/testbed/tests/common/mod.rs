@@ -17,6 +17,23 @@ pub(crate) async fn start_with(config: Config) -> Testbed {
     Testbed::start(Config { report: |text| eprintln!("{text}"), ..config }).await.unwrap()
 }
 
+/// With every database there is.
+pub(crate) async fn start_all() -> Testbed {
+    start_with(Config { mariadb: true, redis: true, ..lasting() }).await
+}
+
+/// Tokens and credentials that outlast a test.
+pub(crate) fn lasting() -> Config {
+    let minute = Duration::from_secs(60);
+    Config {
+        lease_ttl: minute,
+        lease_max_ttl: minute,
+        token_ttl: minute,
+        token_max_ttl: minute,
+        ..Config::default()
+    }
+}
+
 /// Waits for a condition of the servers.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let deadline = Instant::now() + Duration::from_secs(15);
@@ -53,12 +70,31 @@ pub(crate) async fn log_in(testbed: &Testbed) -> Value {
 }
 
 pub(crate) async fn credentials(testbed: &Testbed, token: &str) -> Value {
-    let url = format!("{}/v1/database/creds/{}", testbed.openbao().address(), testbed.db_role());
+    credentials_of(testbed, testbed.db_role(), token).await
+}
+
+/// Asks for credentials of a role of the engine `database`.
+pub(crate) async fn credentials_of(testbed: &Testbed, role: &str, token: &str) -> Value {
+    let url = format!("{}/v1/database/creds/{role}", testbed.openbao().address());
     let answer = client().get(url).header("X-Vault-Token", token).send().await.unwrap();
     let status = answer.status();
     let body = answer.text().await.unwrap();
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
+}
+
+/// The user's name and password.
+pub(crate) fn user(credentials: &Value) -> (&str, &str) {
+    let text = |name: &str| credentials["data"][name].as_str().unwrap();
+    (text("username"), text("password"))
+}
+
+/// The status of an answer that was an error.
+pub(crate) fn refusal<T: std::fmt::Debug>(answer: leasehold_testbed::Result<T>) -> String {
+    match answer {
+        Err(leasehold_testbed::Error::Answer { status, .. }) => status,
+        other => panic!("no refusal: {other:?}"),
+    }
 }
 
 pub(crate) async fn connect(

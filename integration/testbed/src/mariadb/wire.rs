@@ -1,0 +1,262 @@
+//! As much of MariaDB's protocol as a test needs, so that nothing has to be linked or installed.
+//!
+//! <https://mariadb.com/docs/server/reference/clientserver-protocol>
+
+use std::{io, path::PathBuf};
+
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY as SHA1};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream},
+    net::{TcpStream, UnixStream},
+};
+
+use crate::error::{Error, Result, chain};
+
+/// Rows of columns as text; `None` is `NULL`.
+pub(super) type Rows = Vec<Vec<Option<String>>>;
+
+/// Where the server listens.
+#[derive(Debug)]
+pub(super) enum Address {
+    /// A port of the loopback interface.
+    Tcp(u16),
+    /// A socket of the file system.
+    Unix(PathBuf),
+}
+
+/// A connection that has logged in.
+pub(super) struct Connection {
+    stream: BufStream<Box<dyn Stream>>,
+    sequence: u8,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+// What the client can do: name a database, speak the protocol of this century, send a hashed password, send and take
+// several statements, and name the way to log in.
+const CAPABILITIES: u32 = 0x8 | 0x200 | 0x8000 | 0x1_0000 | 0x2_0000 | 0x8_0000;
+const UTF8: u8 = 45;
+const NATIVE: &[u8] = b"mysql_native_password";
+const QUERY: u8 = 3;
+const OK: u8 = 0;
+const ERROR: u8 = 0xff;
+const END: u8 = 0xfe;
+const NULL: u8 = 0xfb;
+const MORE_RESULTS: u16 = 8;
+
+impl Connection {
+    pub(super) async fn open(address: &Address, user: &str, password: &str, database: &str) -> Result<Self> {
+        let request = format!("a login of {user}");
+        let lost = |error: io::Error| lost(&request, &error);
+        let stream: Box<dyn Stream> = match address {
+            Address::Tcp(port) => Box::new(TcpStream::connect(("127.0.0.1", *port)).await.map_err(lost)?),
+            Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(lost)?),
+        };
+        let mut connection = Self { stream: BufStream::new(stream), sequence: 0 };
+        let greeting = connection.receive(&request).await?;
+        let scramble = scramble(&greeting).ok_or_else(|| garbled(&request))?;
+        let mut answer = Vec::new();
+        answer.extend(CAPABILITIES.to_le_bytes());
+        answer.extend([0; 4]);
+        answer.push(UTF8);
+        answer.extend([0; 23]);
+        answer.extend(user.as_bytes());
+        answer.push(0);
+        let proof = proof(password, &scramble);
+        answer.extend([u8::try_from(proof.len()).unwrap_or(0)]);
+        answer.extend(proof);
+        answer.extend(database.as_bytes());
+        answer.push(0);
+        answer.extend(NATIVE);
+        answer.push(0);
+        connection.send(&answer).await.map_err(lost)?;
+        let mut verdict = connection.receive(&request).await?;
+        // The server may want the same once more, with another scramble.
+        if let Some(wanted) = verdict.strip_prefix(&[END]) {
+            let scramble = wanted.strip_prefix(NATIVE).ok_or_else(|| garbled(&request))?;
+            let scramble = scramble.get(1..21).ok_or_else(|| garbled(&request))?;
+            connection.send(&self::proof(password, scramble)).await.map_err(lost)?;
+            verdict = connection.receive(&request).await?;
+        }
+        match verdict.first() {
+            Some(&OK) => Ok(connection),
+            _ => Err(garbled(&request)),
+        }
+    }
+
+    pub(super) async fn query(&mut self, sql: &str) -> Result<Rows> {
+        self.sequence = 0;
+        self.send(&[&[QUERY], sql.as_bytes()].concat()).await.map_err(|error| lost(sql, &error))?;
+        let mut rows = Vec::new();
+        while self.result(sql, &mut rows).await? & MORE_RESULTS != 0 {}
+        Ok(rows)
+    }
+
+    /// Reads one statement's result, and returns the server's status.
+    async fn result(&mut self, sql: &str, rows: &mut Rows) -> Result<u16> {
+        let garbled = || garbled(sql);
+        let head = self.receive(sql).await?;
+        if head.first() == Some(&OK) {
+            let mut fields = Fields(&head[1..]);
+            // How many rows were affected, and the last number that was given out.
+            fields.number().and_then(|_| fields.number()).ok_or_else(garbled)?;
+            return fields.status().ok_or_else(garbled);
+        }
+        while !ends(&self.receive(sql).await?) {}
+        loop {
+            let row = self.receive(sql).await?;
+            if ends(&row) {
+                // A count of warnings comes first.
+                return Fields(&row[3..]).status().ok_or_else(garbled);
+            }
+            let mut fields = Fields(&row);
+            let mut columns = Vec::new();
+            while !fields.0.is_empty() {
+                columns.push(fields.text().ok_or_else(garbled)?);
+            }
+            rows.push(columns);
+        }
+    }
+
+    async fn send(&mut self, payload: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
+        if length[3] != 0 {
+            return Err(io::Error::other("more than the 16 MB of one packet"));
+        }
+        self.stream.write_all(&[length[0], length[1], length[2], self.sequence]).await?;
+        self.sequence = self.sequence.wrapping_add(1);
+        self.stream.write_all(payload).await?;
+        self.stream.flush().await
+    }
+
+    /// Reads a packet; one that tells an error is an error.
+    async fn receive(&mut self, request: &str) -> Result<Vec<u8>> {
+        let lost = |error: io::Error| lost(request, &error);
+        let mut head = [0; 4];
+        self.stream.read_exact(&mut head).await.map_err(lost)?;
+        self.sequence = head[3].wrapping_add(1);
+        let length = u32::from_le_bytes([head[0], head[1], head[2], 0]);
+        let mut payload = vec![0; usize::try_from(length).unwrap_or(0)];
+        self.stream.read_exact(&mut payload).await.map_err(lost)?;
+        match payload.strip_prefix(&[ERROR]) {
+            Some(error) => Err(refused(request, error)),
+            None => Ok(payload),
+        }
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+/// What is left to read of a packet.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn number(&mut self) -> Option<usize> {
+        let (&first, rest) = self.0.split_first()?;
+        let width = match first {
+            0xfc => 2,
+            0xfd => 3,
+            0xfe => 8,
+            small => {
+                self.0 = rest;
+                return Some(small.into());
+            }
+        };
+        let (bytes, rest) = rest.split_at_checked(width)?;
+        self.0 = rest;
+        let mut number = [0; 8];
+        number[..width].copy_from_slice(bytes);
+        usize::try_from(u64::from_le_bytes(number)).ok()
+    }
+
+    fn text(&mut self) -> Option<Option<String>> {
+        if let Some(rest) = self.0.strip_prefix(&[NULL]) {
+            self.0 = rest;
+            return Some(None);
+        }
+        let length = self.number()?;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(Some(String::from_utf8_lossy(text).into_owned()))
+    }
+
+    fn status(&mut self) -> Option<u16> {
+        self.0.first_chunk().map(|&bytes| u16::from_le_bytes(bytes))
+    }
+}
+
+/// Whether a packet ends a list; a row that begins alike is longer.
+fn ends(packet: &[u8]) -> bool {
+    packet.first() == Some(&END) && packet.len() == 5
+}
+
+/// The random bytes in a greeting: eight after the server's version and the session's number, twelve after its abilities.
+fn scramble(greeting: &[u8]) -> Option<Vec<u8>> {
+    let version = greeting.iter().position(|&byte| byte == 0)?;
+    let rest = greeting.get(version + 5..)?;
+    Some([rest.get(..8)?, rest.get(27..39)?].concat())
+}
+
+/// Shows that we know the password, without sending it.
+fn proof(password: &str, scramble: &[u8]) -> Vec<u8> {
+    if password.is_empty() {
+        return Vec::new();
+    }
+    let once = sha1(&[password.as_bytes()]);
+    let mask = sha1(&[scramble, &sha1(&[&once])]);
+    once.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect()
+}
+
+fn sha1(parts: &[&[u8]]) -> Vec<u8> {
+    let mut context = Context::new(&SHA1);
+    parts.iter().for_each(|part| context.update(part));
+    context.finish().as_ref().to_vec()
+}
+
+/// An error packet: a number, a mark with the SQLSTATE but in the earliest ones, and a sentence.
+fn refused(request: &str, packet: &[u8]) -> Error {
+    let number = packet.first_chunk().map_or(0, |&bytes| u16::from_le_bytes(bytes));
+    let text = String::from_utf8_lossy(packet.get(2..).unwrap_or_default());
+    let body = text.strip_prefix('#').and_then(|text| text.get(5..)).unwrap_or(&text).to_owned();
+    Error::Answer { server: "MariaDB", request: request.into(), status: number.to_string(), body }
+}
+
+fn lost(request: &str, error: &io::Error) -> Error {
+    Error::Unanswered { request: format!("MariaDB: {request}"), reason: chain(error) }
+}
+
+fn garbled(request: &str) -> Error {
+    lost(request, &io::Error::other("an answer that this client does not understand"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proof_is_the_hash_masked_with_the_scramble() {
+        // SHA1(password) XOR SHA1(scramble + SHA1(SHA1(password))), which the server undoes.
+        let scramble = [7; 20];
+        let proof = proof("secret", &scramble);
+        let stored = sha1(&[&sha1(&[b"secret"])]);
+        let once: Vec<u8> =
+            proof.iter().zip(sha1(&[&scramble, &stored])).map(|(byte, mask)| byte ^ mask).collect();
+        assert_eq!(sha1(&[&once]), stored);
+        assert!(self::proof("", &scramble).is_empty());
+    }
+
+    #[test]
+    fn fields_are_read_by_length() {
+        let mut fields = Fields(&[1, b'a', NULL, 0, 0xfc, 2, 0, b'b', b'c', 9]);
+        assert_eq!(fields.text(), Some(Some("a".into())));
+        assert_eq!(fields.text(), Some(None));
+        assert_eq!(fields.text(), Some(Some(String::new())));
+        assert_eq!(fields.text(), Some(Some("bc".into())));
+        assert_eq!(fields.text(), None);
+    }
+}

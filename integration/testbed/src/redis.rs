@@ -1,0 +1,174 @@
+//! A Redis server.
+
+mod session;
+mod wire;
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::{
+    backstage::Backstage,
+    config::Report,
+    error::{Error, Result},
+    locate,
+    openbao::REDIS_ROLE,
+    ports::Port,
+    postgres::password,
+    supervise::{Plan, Supervisor, supervised},
+};
+pub use session::RedisSession;
+use wire::Connection;
+
+/// The user that OpenBao connects as.
+pub(crate) const ADMIN: &str = "vault_admin";
+
+/// A Redis server with a hash `measurements` of 100 values by id.
+///
+/// What it holds is there after every start. The users are not: OpenBao does not save the access control list, so
+/// a restart takes the users that it made, and leaves their leases.
+#[derive(Debug)]
+pub struct Redis {
+    server: Supervisor,
+    port: Port,
+    password: String,
+    admin_password: String,
+    backstage: Backstage,
+}
+
+supervised!(Redis);
+
+impl Redis {
+    pub(crate) async fn launch(backstage: &Backstage, report: Report) -> Result<Self> {
+        let program = backstage.block(move || locate::redis(report)).await?;
+        let plan = Plan {
+            name: "Redis",
+            command: vec![program.into(), "redis.conf".into()],
+            user: locate::unprivileged()?,
+            stop: "TERM",
+            // Its data goes as well, so there is nothing to be orderly about.
+            end: "KILL",
+        };
+        let threads = backstage.clone();
+        let server = backstage.block(move || Supervisor::new(plan, &threads)).await?;
+        let port = Port::reserve()?;
+        let redis = Self {
+            server,
+            port,
+            password: password(),
+            admin_password: password(),
+            backstage: backstage.clone(),
+        };
+        let settings = redis.server.folder().join("redis.conf");
+        fs::write(&settings, redis.settings()).map_err(Error::file(&settings))?;
+        redis.start_again().await?;
+        redis.fill().await?;
+        Ok(redis)
+    }
+
+    /// The host it listens on.
+    pub fn host(&self) -> &'static str {
+        "127.0.0.1"
+    }
+
+    /// The port it listens on, the same after every start.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// The number of the service's database.
+    pub fn database(&self) -> u32 {
+        0
+    }
+
+    /// The database's address, without credentials.
+    pub fn url(&self) -> String {
+        format!("redis://{}:{}/{}", self.host(), self.port(), self.database())
+    }
+
+    /// The role of the engine `database` to ask for credentials.
+    pub fn role(&self) -> &'static str {
+        REDIS_ROLE
+    }
+
+    /// Starts it again after [`Redis::kill`] or [`Redis::stop`], and waits until it answers.
+    pub async fn start_again(&self) -> Result<()> {
+        let (port, password) = (self.port(), self.password.clone());
+        let answers = move || {
+            let password = password.clone();
+            async move {
+                match Connection::open(port, SUPERUSER, &password).await {
+                    // While it reads its data it answers, but with LOADING.
+                    Ok(mut connection) => connection.command(&["PING"]).await.is_ok(),
+                    Err(_) => false,
+                }
+            }
+        };
+        self.server.start(answers).await
+    }
+
+    /// Gives a command as the superuser: text is a string, nothing is `Null`.
+    pub async fn command(&self, words: &[&str]) -> Result<Value> {
+        self.log_in(SUPERUSER, &self.password).await?.command(words).await
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Answer`] with status `WRONGPASS` when the server does not accept the credentials.
+    pub async fn log_in(&self, user: &str, password: &str) -> Result<RedisSession> {
+        RedisSession::open(&self.backstage, self.port(), user, password).await
+    }
+
+    /// The users that OpenBao has made and not yet deleted.
+    pub async fn dynamic_users(&self) -> Result<Vec<String>> {
+        let mut users: Vec<String> =
+            serde_json::from_value(self.command(&["ACL", "USERS"]).await?).unwrap_or_default();
+        users.retain(|user| user.starts_with("V_"));
+        Ok(users)
+    }
+
+    /// How many sessions a user has open; Redis closes them when the user is deleted.
+    pub async fn sessions_of(&self, user: &str) -> Result<usize> {
+        let clients = self.command(&["CLIENT", "LIST"]).await?;
+        let clients = clients.as_str().unwrap_or_default().lines();
+        let users =
+            clients.filter_map(|client| client.split(' ').find_map(|field| field.strip_prefix("user=")));
+        Ok(users.filter(|&other| other == user).count())
+    }
+
+    pub(crate) fn admin_password(&self) -> &str {
+        &self.admin_password
+    }
+
+    /// Makes every write a line in a file, so that a kill takes nothing.
+    fn settings(&self) -> String {
+        let (port, password, admin_password) = (self.port(), &self.password, &self.admin_password);
+        format!(
+            "bind 127.0.0.1
+port {port}
+save \"\"
+appendonly yes
+appendfsync no
+auto-aof-rewrite-percentage 0
+maxclients 60
+user {SUPERUSER} on >{password} ~* &* +@all
+user {ADMIN} on >{admin_password} +@connection +acl|setuser +acl|getuser +acl|deluser
+"
+        )
+    }
+
+    /// What a service finds.
+    async fn fill(&self) -> Result<()> {
+        let mut words = vec!["HSET".to_owned(), "measurements".to_owned()];
+        for id in 1..=100 {
+            words.extend([id.to_string(), (f64::from(id) / 10.0).to_string()]);
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.command(&words).await.map(drop)
+    }
+}
+
+/// The user that Redis begins with; others come in only by name.
+const SUPERUSER: &str = "default";
