@@ -32,7 +32,7 @@ enum Command {
     /// Runs every test: unit, doc, integration.
     Test(tests::Options),
     /// Starts the servers and keeps them until Ctrl-C, with the environment to use them from another terminal.
-    Up,
+    Up(up::Options),
 }
 
 fn main() -> ExitCode {
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     match &command {
         Command::Bench(options) => return bench::run(options),
         Command::Test(options) => return tests::run(options),
-        Command::Demo(_) | Command::Up => {}
+        Command::Demo(_) | Command::Up(_) => {}
     }
     log_to_stderr();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         match command {
             Command::Bench(options) => bench::run(&options),
             Command::Demo(options) => demo::run(options, interrupt).await,
-            Command::Up => up::run(interrupt).await,
+            Command::Up(options) => up::run(&options, interrupt).await,
             Command::Test(options) => tests::run(&options),
         }
     })

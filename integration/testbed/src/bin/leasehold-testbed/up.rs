@@ -10,9 +10,19 @@ use leasehold_testbed::{Config, Testbed};
 
 use crate::{interrupt::Interrupt, output};
 
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Starts MariaDB as well.
+    #[arg(long)]
+    mariadb: bool,
+    /// Starts Redis as well.
+    #[arg(long)]
+    redis: bool,
+}
+
 /// Starts the servers, says how to use them, and keeps them until Ctrl-C.
-pub(crate) async fn run(interrupt: Interrupt) -> ExitCode {
-    match keep(&interrupt).await {
+pub(crate) async fn run(options: &Options, interrupt: Interrupt) -> ExitCode {
+    match keep(options, &interrupt).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -21,9 +31,20 @@ pub(crate) async fn run(interrupt: Interrupt) -> ExitCode {
     }
 }
 
-async fn keep(interrupt: &Interrupt) -> Result<()> {
-    eprintln!("starting OpenBao and PostgreSQL");
-    let config = Config { report: |line| eprintln!("{line}"), ..Config::default() };
+async fn keep(options: &Options, interrupt: &Interrupt) -> Result<()> {
+    let servers = match (options.mariadb, options.redis) {
+        (false, false) => "OpenBao and PostgreSQL",
+        (true, false) => "OpenBao, PostgreSQL and MariaDB",
+        (false, true) => "OpenBao, PostgreSQL and Redis",
+        (true, true) => "OpenBao, PostgreSQL, MariaDB and Redis",
+    };
+    eprintln!("starting {servers}");
+    let config = Config {
+        mariadb: options.mariadb,
+        redis: options.redis,
+        report: |line| eprintln!("{line}"),
+        ..Config::default()
+    };
     let testbed = tokio::select! {
         testbed = Testbed::start(config) => testbed?,
         () = interrupt.asked() => return Ok(()),
@@ -36,7 +57,7 @@ async fn keep(interrupt: &Interrupt) -> Result<()> {
     write(&file, &environment).with_context(|| format!("writing {}", file.display()))?;
     let (bao, shown) = (testbed.openbao().binary().display(), file.display());
     output::line(&format!(
-        "OpenBao and PostgreSQL are up until Ctrl-C. In another terminal:\n\n  source {shown}\n\n{environment}"
+        "{servers} are up until Ctrl-C. In another terminal:\n\n  source {shown}\n\n{environment}"
     ));
     output::line("Three things to try:");
     output::line("  cargo run --package quickstart    # rows, read by a user that did not exist before");
