@@ -30,6 +30,7 @@ innodb_flush_method = nosync
 innodb_flush_log_at_trx_commit = 2
 innodb_doublewrite = 0
 innodb_data_file_path = ibdata1:5M:autoextend
+innodb_autoextend_increment = 1
 innodb_temp_data_file_path = ibtmp1:5M:autoextend
 innodb_log_file_size = 4M
 innodb_buffer_pool_size = 8M
