@@ -35,6 +35,9 @@ pub enum ErrorKind {
     CredentialsRefused,
     /// The database cannot be reached, is starting, or is full. Nothing is wrong with the credentials: look at the database.
     DatabaseUnavailable,
+    /// The database, or the user, has as many connections as it may have. Nothing is wrong with the credentials: raise
+    /// the limit, or make the pools smaller; a rotation needs one connection more than the pool for a moment.
+    DatabaseFull,
     /// The token is no longer valid. A keeper that can log in does so; a token that was given must be given anew.
     DeadToken,
     /// The token's policy does not allow the request. Grant the capability that the message names on the path it names.
@@ -136,7 +139,8 @@ impl ErrorKind {
     /// case, only more slowly: an operator may mend what it cannot.
     pub fn is_retryable(self) -> bool {
         match self {
-            Self::DatabaseUnavailable
+            Self::DatabaseFull
+            | Self::DatabaseUnavailable
             | Self::NotReplicated
             | Self::NotYet
             | Self::RateLimited
@@ -163,6 +167,7 @@ impl ErrorKind {
             Self::Closed => "closed",
             Self::Configuration => "configuration",
             Self::CredentialsRefused => "credentials_refused",
+            Self::DatabaseFull => "database_full",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::DeadToken => "dead_token",
             Self::Denied => "denied",

@@ -7,12 +7,14 @@ mod driver;
 mod error;
 mod event;
 mod health;
+pub mod in_place;
 mod issued;
 mod lease;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod provider;
 pub mod publish;
+mod refusal;
 mod rotate;
 mod token;
 mod uses;

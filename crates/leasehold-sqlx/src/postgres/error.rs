@@ -21,27 +21,12 @@ pub(super) fn translate(base: &PgConnectOptions, credentials: &Credentials, erro
 
 fn kind(error: &sqlx::Error) -> ErrorKind {
     match error {
-        sqlx::Error::Database(_) => sqlstate(error).map_or(ErrorKind::Unexpected, |state| kind_of(&state)),
+        sqlx::Error::Database(_) => {
+            sqlstate(error).map_or(ErrorKind::Unexpected, |state| ErrorKind::of_sqlstate(&state))
+        }
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => ErrorKind::DatabaseUnavailable,
         sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => ErrorKind::Configuration,
         sqlx::Error::PoolClosed => ErrorKind::Closed,
-        _ => ErrorKind::Unexpected,
-    }
-}
-
-/// Only what speaks of the user refutes the credentials: everything else may pass, and they may be good.
-fn kind_of(sqlstate: &str) -> ErrorKind {
-    match sqlstate {
-        // A wrong password, no such role, no rule that lets it in.
-        _ if sqlstate.starts_with("28") => ErrorKind::CredentialsRefused,
-        // The role of an open session was dropped; the role may not connect to this database.
-        ROLE_IS_GONE | "42501" => ErrorKind::CredentialsRefused,
-        // No such database, or one that accepts no connections.
-        "3D000" | "55000" => ErrorKind::Configuration,
-        // Full (53), shutting down or starting up (57), a connection that broke (08), a failure inside (58, XX).
-        _ if ["53", "57", "08", "58", "XX"].iter().any(|class| sqlstate.starts_with(class)) => {
-            ErrorKind::DatabaseUnavailable
-        }
         _ => ErrorKind::Unexpected,
     }
 }
@@ -79,20 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_speaks_of_the_user_refutes_the_credentials() {
-        for (state, kind) in [
-            ("28P01", ErrorKind::CredentialsRefused),
-            ("28000", ErrorKind::CredentialsRefused),
-            ("42704", ErrorKind::CredentialsRefused),
-            ("42501", ErrorKind::CredentialsRefused),
-            ("53300", ErrorKind::DatabaseUnavailable),
-            ("57P03", ErrorKind::DatabaseUnavailable),
-            ("08006", ErrorKind::DatabaseUnavailable),
-            ("3D000", ErrorKind::Configuration),
-            ("22023", ErrorKind::Unexpected),
-        ] {
-            assert_eq!(kind_of(state), kind, "{state}");
-        }
+    fn what_is_no_refusal_by_the_server_refutes_nothing() {
         assert_eq!(kind(&timed_out()), ErrorKind::DatabaseUnavailable);
         assert_eq!(kind(&sqlx::Error::PoolTimedOut), ErrorKind::DatabaseUnavailable);
     }

@@ -1,0 +1,223 @@
+//! The rotation of pools whose connections can be exchanged in place.
+//!
+//! Where an adapter opens the pool's connections itself (deadpool, bb8, r2d2), the new connection is opened *while the
+//! old one lives*, and takes its place in the pool: no caller waits for a handshake, the pool is never smaller than it
+//! was, and a failure loses nothing. The adapter implements [`Slots`], which is about its pool; [`InPlace`] is the rest.
+
+mod in_force;
+mod retirement;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tracing::{debug, warn};
+
+pub use in_force::{Freshness, InForce, Tag};
+
+use crate::{
+    Credentials, Current, Error, ErrorKind, Issued, Party, Result, Retired, Rotate, clock::sleep_until, drive,
+};
+
+/// What the rotation needs of a pool. Nothing here retries, and nothing waits for a caller of the pool.
+#[async_trait]
+pub trait Slots: Send + Sync {
+    /// A connection outside the pool.
+    type Connection: Send;
+    /// One of the pool's places, with its connection, checked out. Dropping it gives it back.
+    type Slot: Send;
+
+    /// Opens a connection with the tag's credentials, which it keeps.
+    ///
+    /// # Errors
+    /// [`CredentialsRefused`](ErrorKind::CredentialsRefused) only if the database refuses the credentials themselves, and
+    /// [`DatabaseFull`](ErrorKind::DatabaseFull) if there is no room for another connection.
+    async fn open(&self, tag: Tag) -> Result<Self::Connection>;
+
+    /// Checks an idle connection out of which `wanted` says yes, if there is one: at once, opening none, and keeping none
+    /// of the others for longer than it takes to look at them.
+    async fn find(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Self::Slot>;
+
+    /// Puts a connection in the place of another, gives the place back, and closes the other.
+    async fn exchange(&self, slot: Self::Slot, connection: Self::Connection);
+
+    /// Closes a connection and gives its place up.
+    async fn give_up(&self, slot: Self::Slot);
+
+    /// Has the pool open a connection by itself, in a place that was given up, if it would not do so anyway.
+    async fn refill(&self) {}
+
+    /// Closes a connection that is not the pool's.
+    async fn close(&self, connection: Self::Connection) {
+        drop(connection);
+    }
+
+    /// Whether the pool is better off without this idle connection, which it has not needed for so long: a replacement
+    /// looks just used, and a pool that rotates often would never shrink.
+    fn is_surplus(&self, _slot: &Self::Slot, _reign: Duration) -> bool {
+        false
+    }
+
+    /// Asks the database whether it still knows the user of this connection: `SELECT session_user`, say.
+    ///
+    /// # Errors
+    /// [`CredentialsRefused`](ErrorKind::CredentialsRefused) if it does not.
+    async fn ask(&self, _slot: &mut Self::Slot) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends, on the server, the sessions of credentials that are about to end and whose connections are still borrowed.
+    /// Returns how many.
+    ///
+    /// # Errors
+    /// Whatever kept it from doing so.
+    async fn terminate(&self, _old: &Issued<Credentials>) -> Result<usize> {
+        Ok(0)
+    }
+
+    /// Waits until the pool is closed, or nobody has it any more.
+    async fn closed(&self);
+}
+
+/// What a rotation is told beside its pool.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The longest that a handshake may take.
+    pub handshake: Duration,
+    /// How often to ask the database whether it still knows the user in force; `None` not to.
+    pub ask_every: Option<Duration>,
+    /// Whether to [`terminate`](Slots::terminate) what is still borrowed when its credentials end.
+    pub terminate: bool,
+}
+
+impl Default for Settings {
+    /// Five seconds for a handshake, a question every two seconds, and nothing terminated.
+    fn default() -> Self {
+        Self { handshake: Duration::from_secs(5), ask_every: Some(Duration::from_secs(2)), terminate: false }
+    }
+}
+
+/// Rotates one pool.
+pub struct InPlace<P> {
+    slots: P,
+    in_force: Arc<InForce>,
+    current: Current<Credentials>,
+    settings: Settings,
+}
+
+impl<P: Slots> InPlace<P> {
+    /// The rotation of the pool behind `slots`, whose connector takes its [`Tag`]s from `in_force`.
+    pub fn new(slots: P, in_force: Arc<InForce>, current: Current<Credentials>, settings: Settings) -> Self {
+        Self { slots, in_force, current, settings }
+    }
+
+    /// Runs until the pool is closed, or nobody has it any more.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the rotation: the pool goes on with what is in force, and keeps that from being revoked.
+    pub async fn run(self) {
+        let Ok(first) = self.in_force.get() else { return };
+        let census = Arc::clone(&self.in_force);
+        self.current.count_connections_with(move || census.census());
+        tokio::select! {
+            () = self.slots.closed() => {}
+            () = drive(self.current.clone(), first, &self) => {}
+            () = self.ask_now_and_then() => {}
+        }
+        self.in_force.close();
+        debug!(secret = self.current.name(), "the pool is closed; its rotation ends");
+    }
+
+    async fn ask_now_and_then(&self) {
+        let Some(every) = self.settings.ask_every else { return std::future::pending().await };
+        let clock = self.current.clock();
+        loop {
+            sleep_until(&**clock, clock.now() + every).await;
+            let Ok(in_force) = self.in_force.get() else { return };
+            let generation = in_force.generation();
+            let Some(mut slot) = self.slots.find(&|tag| tag.generation() == generation).await else {
+                continue;
+            };
+            match self.bounded(self.slots.ask(&mut slot)).await {
+                Err(error) if error.kind() == ErrorKind::CredentialsRefused => {
+                    warn!(secret = self.current.name(), %generation, %error, "the database does not know the user in force any more");
+                    self.current.reject(generation, error.kind());
+                }
+                Err(error) => {
+                    debug!(secret = self.current.name(), %generation, %error, "the database does not answer")
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Opens a connection with `next`; where there is no room for it, in the room of one that is idle. Returns whether
+    /// one had to go.
+    async fn prove(&self, next: &Arc<Issued<Credentials>>) -> Result<(P::Connection, bool)> {
+        let open = || self.bounded(self.slots.open(self.in_force.tag(Arc::clone(next))));
+        let full = match open().await {
+            Err(error) if error.kind() == ErrorKind::DatabaseFull => error,
+            answer => return answer.map(|connection| (connection, false)),
+        };
+        let Some(idle) = self.slots.find(&|_| true).await else {
+            let message = format!(
+                "{}; adoption waits until one of the pool's connections is idle, to close it",
+                full.message()
+            );
+            return Err(Error::new(full.kind(), full.party(), message));
+        };
+        self.slots.give_up(idle).await;
+        let clock = self.current.clock();
+        // The server takes a moment to notice that a connection has gone.
+        for wait in [10, 30, 100, 300] {
+            match open().await {
+                Err(error) if error.kind() == ErrorKind::DatabaseFull => {}
+                answer => return answer.map(|connection| (connection, true)),
+            }
+            sleep_until(&**clock, clock.now() + Duration::from_millis(wait)).await;
+        }
+        open().await.map(|connection| (connection, true))
+    }
+
+    async fn bounded<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let clock = self.current.clock();
+        let bound = self.settings.handshake;
+        tokio::select! {
+            answer = request => answer,
+            () = sleep_until(&**clock, clock.now() + bound) => {
+                let message = format!("no answer from the database within {bound:?}");
+                Err(Error::new(ErrorKind::DatabaseUnavailable, Party::Database, message))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<P: Slots> Rotate for InPlace<P> {
+    async fn adopt(&self, next: &Arc<Issued<Credentials>>) -> Result<()> {
+        let (connection, made_room) = self.prove(next).await?;
+        self.in_force.switch(next);
+        if made_room {
+            // The pool opens another in the place that was given up, and with what is in force now.
+            self.slots.close(connection).await;
+            self.slots.refill().await;
+        } else {
+            match self.slots.find(&|tag| tag.freshness() != Freshness::Fresh).await {
+                Some(slot) => self.slots.exchange(slot, connection).await,
+                None => self.slots.close(connection).await,
+            }
+        }
+        Ok(())
+    }
+
+    async fn retire(&self, old: &Arc<Issued<Credentials>>) -> Retired {
+        let remaining = retirement::run(self, old).await;
+        Retired { remaining: Some(remaining) }
+    }
+}
+
+impl<P> std::fmt::Debug for InPlace<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InPlace").field("in_force", &self.in_force).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,179 @@
+//! What opens a pool's connections, and what opened those that are open.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    Credentials, Error, ErrorKind, Generation, Issued, Party, Result,
+    clock::{Clock, Moment},
+};
+
+/// The credentials that a pool opens its connections with: those adopted last, which are not always the latest issued.
+/// It counts the open connections of each generation.
+pub struct InForce {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+struct State {
+    issued: Option<Arc<Issued<Credentials>>>,
+    /// Since when.
+    since: Moment,
+    /// How long those before were.
+    last_reign: Duration,
+    open: Vec<(Generation, usize)>,
+}
+
+/// Rides along with a connection, from before its handshake until it is closed: which credentials open it. It holds
+/// them, so their lease is revoked only when the last connection has gone.
+pub struct Tag {
+    issued: Arc<Issued<Credentials>>,
+    in_force: Arc<InForce>,
+}
+
+/// Whether a connection may be handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Yes: its user is the one in force.
+    Fresh,
+    /// Yes, but its credentials have a successor: it is exchanged when it is idle.
+    Stale,
+    /// No: its credentials have a successor, and are about to end.
+    Ended,
+}
+
+impl InForce {
+    /// Starts with credentials that are not proved yet.
+    pub fn new(first: Arc<Issued<Credentials>>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let state =
+            State { issued: Some(first), since: clock.now(), last_reign: Duration::ZERO, open: Vec::new() };
+        Arc::new(Self { clock, state: Mutex::new(state) })
+    }
+
+    /// The credentials for a new connection.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) once the pool's rotation has ended.
+    pub fn get(&self) -> Result<Arc<Issued<Credentials>>> {
+        let ended = || Error::new(ErrorKind::Closed, Party::Configuration, "the pool's rotation has ended");
+        self.state().issued.clone().ok_or_else(ended)
+    }
+
+    /// A tag for a connection to be opened with `issued`. Make it before the handshake: one that is under way counts.
+    pub fn tag(self: &Arc<Self>, issued: Arc<Issued<Credentials>>) -> Tag {
+        let generation = issued.generation();
+        let mut state = self.state();
+        match state.open.iter_mut().find(|entry| entry.0 == generation) {
+            Some(entry) => entry.1 += 1,
+            None => state.open.push((generation, 1)),
+        }
+        drop(state);
+        Tag { issued, in_force: Arc::clone(self) }
+    }
+
+    /// How many connections are open, or being opened, with what this generation brought.
+    pub fn count(&self, generation: Generation) -> usize {
+        self.state().open.iter().find(|entry| entry.0 == generation).map_or(0, |entry| entry.1)
+    }
+
+    /// Open connections by generation.
+    pub fn census(&self) -> Vec<(Generation, usize)> {
+        self.state().open.clone()
+    }
+
+    /// Puts proved credentials in force.
+    pub(super) fn switch(&self, next: &Arc<Issued<Credentials>>) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let before = state.issued.replace(Arc::clone(next));
+        state.last_reign = std::mem::replace(&mut state.since, now).until(now);
+        drop(state);
+        // Its `Drop` sends; nothing that somebody else wrote runs under our lock.
+        drop(before);
+    }
+
+    /// How long the credentials before those in force were in force.
+    pub(super) fn last_reign(&self) -> Duration {
+        self.state().last_reign
+    }
+
+    /// Lets go of everything: the pool is closed.
+    pub(super) fn close(&self) {
+        let before = self.state().issued.take();
+        drop(before);
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds it can leave it half-written.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tag {
+    /// The credentials that open the connection.
+    pub fn issued(&self) -> &Arc<Issued<Credentials>> {
+        &self.issued
+    }
+
+    /// Their generation.
+    pub fn generation(&self) -> Generation {
+        self.issued.generation()
+    }
+
+    /// Whether the connection may be handed out.
+    pub fn freshness(&self) -> Freshness {
+        let state = self.in_force.state();
+        // A static role keeps its username, and its sessions outlive a change of their password.
+        let same_user = state.issued.as_ref().is_none_or(|in_force| {
+            in_force.generation() == self.generation()
+                || in_force.secret().username() == self.issued.secret().username()
+        });
+        drop(state);
+        if same_user {
+            Freshness::Fresh
+        } else if self.in_force.clock.now() < hard_phase(&self.issued) {
+            Freshness::Stale
+        } else {
+            Freshness::Ended
+        }
+    }
+}
+
+impl Drop for Tag {
+    fn drop(&mut self) {
+        let generation = self.issued.generation();
+        let mut state = self.in_force.state();
+        if let Some(entry) = state.open.iter_mut().find(|entry| entry.0 == generation) {
+            entry.1 -= 1;
+        }
+        state.open.retain(|entry| entry.1 > 0);
+    }
+}
+
+/// From when on connections of superseded credentials are refused to everybody: a statement that begins when one is
+/// handed out should have a chance to end in time.
+pub(super) fn hard_phase(old: &Issued<Credentials>) -> Moment {
+    old.usable_until().earlier(LEAD)
+}
+
+impl fmt::Debug for InForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let generation = self.get().ok().map(|issued| issued.generation());
+        f.debug_struct("InForce").field("generation", &generation).field("open", &self.census()).finish()
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tag").field("generation", &self.generation()).finish_non_exhaustive()
+    }
+}
+
+const LEAD: Duration = Duration::from_secs(1);

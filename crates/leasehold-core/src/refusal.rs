@@ -1,0 +1,79 @@
+//! What a database's refusal means for the credentials it was given.
+
+use crate::ErrorKind;
+
+impl ErrorKind {
+    /// What a SQLSTATE of PostgreSQL means. Only what speaks of the user refutes the credentials: everything else may
+    /// pass, and they may be good.
+    ///
+    /// ```
+    /// use leasehold_core::ErrorKind;
+    ///
+    /// assert_eq!(ErrorKind::of_sqlstate("28P01"), ErrorKind::CredentialsRefused);
+    /// assert_eq!(ErrorKind::of_sqlstate("53300"), ErrorKind::DatabaseFull);
+    /// ```
+    pub fn of_sqlstate(sqlstate: &str) -> Self {
+        match sqlstate {
+            // A wrong password, no such role, no rule that lets it in; the role of an open session was dropped, or may
+            // not connect to this database.
+            _ if sqlstate.starts_with("28") => Self::CredentialsRefused,
+            "42704" | "42501" => Self::CredentialsRefused,
+            "53300" => Self::DatabaseFull,
+            // No such database, or one that accepts no connections.
+            "3D000" | "55000" => Self::Configuration,
+            // Other limits (53), shutting down or starting up (57), a connection that broke (08), a failure inside.
+            _ if ["53", "57", "08", "58", "XX"].iter().any(|class| sqlstate.starts_with(class)) => {
+                Self::DatabaseUnavailable
+            }
+            _ => Self::Unexpected,
+        }
+    }
+
+    /// What an error number of MySQL or MariaDB means.
+    pub fn of_mysql(number: u16) -> Self {
+        match number {
+            // Access denied: by password, to the database, by plugin; a session whose user was dropped.
+            1044 | 1045 | 1141 | 1698 | 3118 | 4151 => Self::CredentialsRefused,
+            // Too many connections: of the server, of the user.
+            1040 | 1203 | 1226 => Self::DatabaseFull,
+            1049 => Self::Configuration,
+            // Shutting down, out of resources, the connection broke.
+            1053 | 1129 | 1152 | 1158..=1161 | 1927 | 2002 | 2003 | 2006 | 2013 => Self::DatabaseUnavailable,
+            _ => Self::Unexpected,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_speaks_of_the_user_refutes_the_credentials() {
+        for (state, kind) in [
+            ("28P01", ErrorKind::CredentialsRefused),
+            ("28000", ErrorKind::CredentialsRefused),
+            ("42704", ErrorKind::CredentialsRefused),
+            ("42501", ErrorKind::CredentialsRefused),
+            ("53300", ErrorKind::DatabaseFull),
+            ("53200", ErrorKind::DatabaseUnavailable),
+            ("57P03", ErrorKind::DatabaseUnavailable),
+            ("08006", ErrorKind::DatabaseUnavailable),
+            ("3D000", ErrorKind::Configuration),
+            ("22023", ErrorKind::Unexpected),
+            ("", ErrorKind::Unexpected),
+        ] {
+            assert_eq!(ErrorKind::of_sqlstate(state), kind, "{state}");
+        }
+        for (number, kind) in [
+            (1045, ErrorKind::CredentialsRefused),
+            (1698, ErrorKind::CredentialsRefused),
+            (1040, ErrorKind::DatabaseFull),
+            (1226, ErrorKind::DatabaseFull),
+            (1053, ErrorKind::DatabaseUnavailable),
+            (1064, ErrorKind::Unexpected),
+        ] {
+            assert_eq!(ErrorKind::of_mysql(number), kind, "{number}");
+        }
+    }
+}
