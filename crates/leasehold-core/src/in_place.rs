@@ -70,7 +70,7 @@ pub trait Slots: Send + Sync {
     ///
     /// # Errors
     /// Whatever kept it from doing so.
-    async fn terminate(&self, _old: &Issued<Credentials>) -> Result<usize> {
+    async fn terminate(&self, _old: &Arc<Issued<Credentials>>) -> Result<usize> {
         Ok(0)
     }
 

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use crate::{
     Credentials, Error, ErrorKind, Generation, Issued, Party, Result,
     clock::{Clock, Moment},
@@ -16,6 +18,8 @@ use crate::{
 pub struct InForce {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    switched: Notify,
+    emptied: Notify,
 }
 
 struct State {
@@ -50,7 +54,7 @@ impl InForce {
     pub fn new(first: Arc<Issued<Credentials>>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let state =
             State { issued: Some(first), since: clock.now(), last_reign: Duration::ZERO, open: Vec::new() };
-        Arc::new(Self { clock, state: Mutex::new(state) })
+        Arc::new(Self { clock, state: Mutex::new(state), switched: Notify::new(), emptied: Notify::new() })
     }
 
     /// The credentials for a new connection.
@@ -93,6 +97,7 @@ impl InForce {
         drop(state);
         // Its `Drop` sends; nothing that somebody else wrote runs under our lock.
         drop(before);
+        self.switched.notify_waiters();
     }
 
     /// How long the credentials before those in force were in force.
@@ -104,9 +109,33 @@ impl InForce {
     pub(super) fn close(&self) {
         let before = self.state().issued.take();
         drop(before);
+        self.switched.notify_waiters();
     }
 
-    pub(super) fn clock(&self) -> &dyn Clock {
+    /// Waits until other credentials than those of this generation are in force, or none.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn succeeded(&self, generation: Generation) {
+        loop {
+            let switched = self.switched.notified();
+            if self.get().map_or(true, |issued| issued.generation() != generation) {
+                return;
+            }
+            switched.await;
+        }
+    }
+
+    /// Waits until the last open connection has gone.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped, but what happened before the call is not heard.
+    pub async fn emptied(&self) {
+        self.emptied.notified().await;
+    }
+
+    /// The clock on which deadlines are.
+    pub fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
 
@@ -154,6 +183,9 @@ impl Drop for Tag {
             entry.1 -= 1;
         }
         state.open.retain(|entry| entry.1 > 0);
+        if state.open.is_empty() {
+            self.in_force.emptied.notify_waiters();
+        }
     }
 }
 

@@ -89,7 +89,7 @@ async fn step<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>) -
     }
 }
 
-async fn terminate<P: Slots>(rotation: &InPlace<P>, old: &Issued<Credentials>, remaining: usize) {
+async fn terminate<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>, remaining: usize) {
     let generation = old.generation();
     if !rotation.settings.terminate {
         return debug!(%generation, remaining, "connections of credentials that end are still borrowed");

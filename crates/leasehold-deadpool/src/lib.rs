@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+mod closing;
+mod managed;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+
+pub use leasehold_core::in_place::Settings;
+pub use managed::{Connect, Connection, Manager, Pool, build};

@@ -1,0 +1,266 @@
+//! Any deadpool whose connections are opened with a username and a password.
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use deadpool::{
+    Runtime,
+    managed::{self, Metrics, Object, PoolBuilder, RecycleError, RecycleResult, Timeouts, WeakPool},
+};
+use leasehold_core::{
+    Credentials, Current, Error, ErrorKind, Issued, Party, Result,
+    in_place::{Freshness, InForce, InPlace, Settings, Slots, Tag},
+};
+
+use crate::closing::closed;
+
+/// How to open a connection, and what to do with it. Implement it for a database or a driver of your own.
+#[async_trait]
+pub trait Connect: Send + Sync + 'static {
+    /// What the pool hands out.
+    type Connection: Send + 'static;
+
+    /// Opens a connection with these credentials.
+    ///
+    /// # Errors
+    /// [`CredentialsRefused`](ErrorKind::CredentialsRefused) only if the database refuses the credentials themselves:
+    /// [`ErrorKind::of_sqlstate`] and [`ErrorKind::of_mysql`] know. [`DatabaseFull`](ErrorKind::DatabaseFull) if it has no
+    /// room for another connection.
+    ///
+    /// # Cancel safety
+    /// Dropped when it takes too long.
+    async fn connect(&self, credentials: &Credentials) -> Result<Self::Connection>;
+
+    /// Whether a connection still works, as [`managed::Manager::recycle`] asks at each check-out.
+    ///
+    /// # Errors
+    /// If it does not: the pool closes it and hands out another.
+    async fn check(&self, connection: &mut Self::Connection) -> Result<()>;
+
+    /// Asks the database whether it still knows the connection's user, every other second and on one connection.
+    ///
+    /// # Errors
+    /// [`CredentialsRefused`](ErrorKind::CredentialsRefused) if it does not.
+    async fn ask(&self, _connection: &mut Self::Connection) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends what else the user of this connection has open on the server, and returns how many that were. Called with a
+    /// connection of credentials that are about to end, if the [settings](Settings::terminate) say so.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    async fn terminate_others(&self, _connection: &mut Self::Connection) -> Result<usize> {
+        Ok(0)
+    }
+
+    /// Closes a connection that the pool has no place for any more.
+    async fn close(&self, connection: Self::Connection) {
+        drop(connection);
+    }
+}
+
+/// A pool of what `C` opens.
+pub type Pool<C> = managed::Pool<Manager<C>>;
+
+/// Opens the connections of a [`Pool`] with whatever credentials are in force.
+pub struct Manager<C> {
+    connect: Arc<C>,
+    in_force: Arc<InForce>,
+    current: Current<Credentials>,
+}
+
+impl<C: Connect> Manager<C> {
+    /// A manager for [`Pool::builder`](managed::Pool::builder), whose first credentials are those that are current.
+    ///
+    /// # Errors
+    /// If there are none yet, or not any more.
+    pub fn new(connect: C, current: Current<Credentials>) -> Result<Self> {
+        let in_force = InForce::new(current.get()?, Arc::clone(current.clock()));
+        Ok(Self { connect: Arc::new(connect), in_force, current })
+    }
+
+    async fn open(&self) -> Result<Connection<C::Connection>> {
+        let tag = self.in_force.tag(self.in_force.get()?);
+        open(&*self.connect, tag).await.inspect_err(|error| {
+            if error.kind() == ErrorKind::CredentialsRefused
+                && let Ok(refused) = self.in_force.get()
+            {
+                self.current.reject(refused.generation(), error.kind());
+            }
+        })
+    }
+}
+
+/// Builds the pool, proves the credentials with its first connection, and rotates it from now on, until it is closed or
+/// dropped.
+///
+/// # Errors
+/// [`Configuration`](ErrorKind::Configuration) if the builder cannot build; otherwise what the first connection failed with.
+pub async fn build<C: Connect>(builder: PoolBuilder<Manager<C>>, settings: Settings) -> Result<Pool<C>> {
+    let pool = builder
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Configuration, Party::Configuration, error.to_string()))?;
+    drop(pool.get().await.map_err(|error| match error {
+        managed::PoolError::Backend(error) => error,
+        other => Error::new(ErrorKind::DatabaseUnavailable, Party::Database, other.to_string()),
+    })?);
+    let manager = pool.manager();
+    let (in_force, current) = (Arc::clone(&manager.in_force), manager.current.clone());
+    let slots =
+        Managed { pool: pool.weak(), connect: Arc::clone(&manager.connect), in_force: Arc::clone(&in_force) };
+    tokio::spawn(InPlace::new(slots, in_force, current, settings).run());
+    Ok(pool)
+}
+
+async fn open<C: Connect>(connect: &C, tag: Tag) -> Result<Connection<C::Connection>> {
+    let connection = connect.connect(tag.issued().secret()).await?;
+    Ok(Connection { connection, tag })
+}
+
+impl<C: Connect> managed::Manager for Manager<C> {
+    type Type = Connection<C::Connection>;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Self::Type> {
+        self.open().await
+    }
+
+    async fn recycle(&self, connection: &mut Self::Type, _: &Metrics) -> RecycleResult<Error> {
+        if connection.tag.freshness() == Freshness::Ended {
+            return Err(RecycleError::message("its credentials have a successor, and end"));
+        }
+        self.connect.check(&mut connection.connection).await.map_err(RecycleError::Backend)
+    }
+}
+
+impl<C> fmt::Debug for Manager<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager").field("in_force", &self.in_force).finish_non_exhaustive()
+    }
+}
+
+/// A connection, and what opened it. It derefs to the connection.
+pub struct Connection<T> {
+    connection: T,
+    tag: Tag,
+}
+
+impl<T> Connection<T> {
+    /// The credentials that opened it. Holding them keeps them from being revoked.
+    pub fn issued(&self) -> &Arc<Issued<Credentials>> {
+        self.tag.issued()
+    }
+}
+
+impl<T> Deref for Connection<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.connection
+    }
+}
+
+impl<T> DerefMut for Connection<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.connection
+    }
+}
+
+impl<T> fmt::Debug for Connection<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}
+
+struct Managed<C: Connect> {
+    pool: WeakPool<Manager<C>>,
+    connect: Arc<C>,
+    in_force: Arc<InForce>,
+}
+
+#[async_trait]
+impl<C: Connect> Slots for Managed<C> {
+    type Connection = Connection<C::Connection>;
+    type Slot = Object<Manager<C>>;
+
+    async fn open(&self, tag: Tag) -> Result<Self::Connection> {
+        open(&*self.connect, tag).await
+    }
+
+    async fn find(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Self::Slot> {
+        dig(&self.pool.upgrade()?, |connection| wanted(&connection.tag)).await
+    }
+
+    async fn exchange(&self, mut slot: Self::Slot, connection: Self::Connection) {
+        let old = std::mem::replace(&mut *slot, connection);
+        drop(slot);
+        self.close(old).await;
+    }
+
+    async fn give_up(&self, slot: Self::Slot) {
+        self.close(Object::take(slot)).await;
+    }
+
+    async fn refill(&self) {
+        if let Some(pool) = self.pool.upgrade() {
+            let _ = pool.get().await;
+        }
+    }
+
+    async fn close(&self, Connection { connection, tag }: Self::Connection) {
+        self.connect.close(connection).await;
+        drop(tag);
+    }
+
+    async fn ask(&self, slot: &mut Self::Slot) -> Result<()> {
+        self.connect.ask(&mut slot.connection).await
+    }
+
+    async fn terminate(&self, old: &Arc<Issued<Credentials>>) -> Result<usize> {
+        let mut connection = self.connect.connect(old.secret()).await?;
+        let ended = self.connect.terminate_others(&mut connection).await;
+        self.connect.close(connection).await;
+        ended
+    }
+
+    async fn closed(&self) {
+        closed(&self.pool, &self.in_force).await;
+    }
+}
+
+/// Checks an idle connection out of which `wanted` says yes. A pool that hands out the one used last keeps the others
+/// below it, so the ones above are held until it shows: for no longer than it takes to get there, and only if there is one.
+pub(crate) async fn dig<M: managed::Manager>(
+    pool: &managed::Pool<M>,
+    wanted: impl Fn(&M::Type) -> bool,
+) -> Option<Object<M>> {
+    let mut there_is_one = false;
+    // It removes nothing, and it is the only way to look at idle connections without checking them out.
+    pool.retain(|connection, _| {
+        there_is_one |= wanted(connection);
+        true
+    });
+    let mut above = Vec::new();
+    while there_is_one && pool.status().available > 0 {
+        match pool.timeout_get(&AT_ONCE).await {
+            Ok(found) if wanted(&found) => return Some(found),
+            Ok(other) => above.push(other),
+            Err(_) => break,
+        }
+    }
+    None
+}
+
+/// Neither waits for a place nor opens a connection.
+const AT_ONCE: Timeouts = Timeouts {
+    wait: Some(Duration::ZERO),
+    create: Some(Duration::ZERO),
+    recycle: Some(Duration::from_secs(2)),
+};

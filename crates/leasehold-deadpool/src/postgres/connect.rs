@@ -1,0 +1,151 @@
+//! Opens connections with the credentials in force.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use deadpool_postgres::Connect;
+use leasehold_core::{
+    Credentials, Current, Error, ErrorKind, ExposeSecret, Issued, Party,
+    clock::sleep_until,
+    in_place::{InForce, Tag},
+};
+use tokio::task::JoinHandle;
+use tokio_postgres::{
+    Client, Config, Socket,
+    tls::{MakeTlsConnect, TlsConnect},
+};
+use tracing::debug;
+
+use super::tags;
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What every connection is opened with beside its credentials. A TLS connector has a type of its own; this has not.
+pub(super) trait Dial: Send + Sync + 'static {
+    /// Opens a connection, whose task holds the tag until it ends.
+    fn dial(&self, tag: Arc<Tag>) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>>;
+}
+
+pub(super) struct Dialer<T> {
+    pub(super) config: Config,
+    pub(super) tls: T,
+}
+
+impl<T> Dial for Dialer<T>
+where
+    T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+    T::Stream: Send + Sync,
+    T::TlsConnect: Send + Sync,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    fn dial(&self, tag: Arc<Tag>) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        let config = with(&self.config, tag.issued().secret());
+        let tls = self.tls.clone();
+        Box::pin(async move {
+            let (client, connection) = config.connect(tls).await?;
+            let task = tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    debug!(error = %shown(&error), "a connection ended");
+                }
+                drop(tag);
+            });
+            Ok((client, task))
+        })
+    }
+}
+
+tokio::task_local! {
+    /// What the rotation has a connection opened with, before it is in force.
+    pub(super) static OPEN_WITH: Arc<Tag>;
+}
+
+/// The pool's own way to a connection.
+pub(super) struct Connector {
+    pub(super) dialer: Arc<dyn Dial>,
+    pub(super) in_force: Arc<InForce>,
+    pub(super) current: Current<Credentials>,
+}
+
+impl Connector {
+    /// Credentials that were revoked are noticed here first: the keeper is told, and whoever waits for this connection
+    /// gets one with their successor.
+    async fn connect(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        if let Ok(tag) = OPEN_WITH.try_with(Arc::clone) {
+            return self.dial_with(tag).await;
+        }
+        let Ok(issued) = self.in_force.get() else {
+            // The pool is closed, and its error type has no way to say so.
+            return std::future::pending().await;
+        };
+        let refused = match self.dial(&issued).await {
+            Err(error) if kind(&error) == ErrorKind::CredentialsRefused => error,
+            answer => return answer,
+        };
+        self.current.reject(issued.generation(), ErrorKind::CredentialsRefused);
+        let clock = self.current.clock();
+        tokio::select! {
+            () = self.in_force.succeeded(issued.generation()) => {}
+            () = sleep_until(&**clock, clock.now() + WAIT_FOR_SUCCESSOR) => return Err(refused),
+        }
+        match self.in_force.get() {
+            Ok(successor) => self.dial(&successor).await,
+            Err(_) => Err(refused),
+        }
+    }
+
+    async fn dial(
+        &self,
+        issued: &Arc<Issued<Credentials>>,
+    ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        self.dial_with(Arc::new(self.in_force.tag(Arc::clone(issued)))).await
+    }
+
+    async fn dial_with(&self, tag: Arc<Tag>) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        let opened = self.dialer.dial(Arc::clone(&tag)).await?;
+        tags::opened(&tag);
+        Ok(opened)
+    }
+}
+
+impl Connect for Connector {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        Box::pin(self.connect())
+    }
+}
+
+fn with(config: &Config, credentials: &Credentials) -> Config {
+    let mut config = config.clone();
+    config.user(credentials.username()).password(credentials.password().expose_secret());
+    config
+}
+
+/// Translates what came of using these credentials.
+pub(super) fn translate(credentials: &Credentials, error: &tokio_postgres::Error) -> Error {
+    let user = credentials.username();
+    Error::new(kind(error), Party::Database, format!("as {user}: {}", shown(error)))
+}
+
+fn kind(error: &tokio_postgres::Error) -> ErrorKind {
+    match error.code() {
+        Some(state) => ErrorKind::of_sqlstate(state.code()),
+        None if error.is_closed() || source_is_io(error) => ErrorKind::DatabaseUnavailable,
+        None => ErrorKind::Unexpected,
+    }
+}
+
+fn source_is_io(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+}
+
+/// The server's own words; tokio-postgres keeps them in the source.
+fn shown(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(refusal) => format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code()),
+        None => match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+/// A login, an issue and a proof take less.
+const WAIT_FOR_SUCCESSOR: Duration = Duration::from_secs(5);

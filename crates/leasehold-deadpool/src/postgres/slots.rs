@@ -1,0 +1,82 @@
+//! The rotation's view of the pool.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use deadpool::managed::{Manager as _, WeakPool};
+use deadpool_postgres::{ClientWrapper, Manager, Object};
+use leasehold_core::{
+    Credentials, Error, ErrorKind, Issued, Party, Result,
+    in_place::{self, InForce, Tag},
+};
+
+use super::{
+    connect::{OPEN_WITH, translate},
+    tags::Tags,
+};
+use crate::{closing::closed, managed::dig};
+
+pub(super) struct Slots {
+    pub(super) pool: WeakPool<Manager>,
+    pub(super) in_force: Arc<InForce>,
+    pub(super) tags: Arc<Tags>,
+}
+
+#[async_trait]
+impl in_place::Slots for Slots {
+    type Connection = ClientWrapper;
+    type Slot = Object;
+
+    async fn open(&self, tag: Tag) -> Result<ClientWrapper> {
+        let pool = self
+            .pool
+            .upgrade()
+            .ok_or_else(|| Error::new(ErrorKind::Closed, Party::Configuration, "the pool has gone"))?;
+        let tag = Arc::new(tag);
+        // Through the manager, which alone can enter a connection into its list of statement caches.
+        let created = OPEN_WITH.scope(Arc::clone(&tag), pool.manager().create()).await;
+        let client = created.map_err(|error| translate(tag.issued().secret(), &error))?;
+        self.tags.note(&client);
+        Ok(client)
+    }
+
+    async fn find(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Object> {
+        dig(&self.pool.upgrade()?, |client| self.tags.of(client).is_some_and(|tag| wanted(&tag))).await
+    }
+
+    async fn exchange(&self, mut slot: Object, connection: ClientWrapper) {
+        let Some(pool) = self.pool.upgrade() else { return };
+        let mut old = std::mem::replace(&mut *slot, connection);
+        pool.manager().detach(&mut old);
+    }
+
+    async fn give_up(&self, slot: Object) {
+        drop(Object::take(slot));
+    }
+
+    async fn refill(&self) {
+        if let Some(pool) = self.pool.upgrade() {
+            let _ = pool.get().await;
+        }
+    }
+
+    async fn ask(&self, slot: &mut Object) -> Result<()> {
+        let tag = self.tags.of(slot);
+        match (slot.simple_query("SELECT session_user").await, tag) {
+            (Err(error), Some(tag)) => Err(translate(tag.issued().secret(), &error)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn terminate(&self, old: &Arc<Issued<Credentials>>) -> Result<usize> {
+        let client = self.open(self.in_force.tag(Arc::clone(old))).await?;
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE usename = session_user AND pid <> pg_backend_pid()";
+        let ended = client.query(sql, &[]).await.map_err(|error| translate(old.secret(), &error))?;
+        Ok(ended.len())
+    }
+
+    async fn closed(&self) {
+        closed(&self.pool, &self.in_force).await;
+    }
+}
