@@ -37,6 +37,12 @@ pub trait Slots: Send + Sync {
     /// of the others for longer than it takes to look at them.
     async fn find(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Self::Slot>;
 
+    /// Where every connection is borrowed and callers queue for the next one: queues with them, for a moment, and returns
+    /// what comes if `wanted` says yes to it. Nothing at all if the pool could open a connection instead.
+    async fn queue(&self, _wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Self::Slot> {
+        None
+    }
+
     /// Puts a connection in the place of another, gives the place back, and closes the other.
     async fn exchange(&self, slot: Self::Slot, connection: Self::Connection);
 

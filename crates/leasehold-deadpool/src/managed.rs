@@ -198,6 +198,10 @@ impl<C: Connect> Slots for Managed<C> {
         dig(&self.pool.upgrade()?, |connection| wanted(&connection.tag)).await
     }
 
+    async fn queue(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Self::Slot> {
+        queue(&self.pool.upgrade()?, |connection| wanted(&connection.tag)).await
+    }
+
     async fn exchange(&self, mut slot: Self::Slot, connection: Self::Connection) {
         let old = std::mem::replace(&mut *slot, connection);
         drop(slot);
@@ -258,6 +262,20 @@ pub(crate) async fn dig<M: managed::Manager>(
     None
 }
 
+/// Queues with the pool's callers, if it has no place left to open a connection in.
+pub(crate) async fn queue<M: managed::Manager>(
+    pool: &managed::Pool<M>,
+    wanted: impl Fn(&M::Type) -> bool,
+) -> Option<Object<M>> {
+    let status = pool.status();
+    if status.size < status.max_size {
+        return None;
+    }
+    let in_turn = Timeouts { wait: Some(A_TURN), ..AT_ONCE };
+    pool.timeout_get(&in_turn).await.ok().filter(|connection| wanted(connection))
+}
+
+const A_TURN: Duration = Duration::from_millis(250);
 /// Neither waits for a place nor opens a connection.
 const AT_ONCE: Timeouts = Timeouts {
     wait: Some(Duration::ZERO),

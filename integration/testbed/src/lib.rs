@@ -3,6 +3,8 @@
 mod backstage;
 mod command;
 mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod install;
 mod jwt;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, warn};
 
-use super::{InPlace, Slots, in_force::hard_phase};
+use super::{InPlace, Slots, Tag, in_force::hard_phase};
 use crate::{
     Credentials, ErrorKind, EventKind, Issued,
     clock::{Moment, sleep_until},
@@ -32,7 +32,7 @@ pub(super) async fn run<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Creden
         if now >= hard_phase(old) && !std::mem::replace(&mut terminated, true) {
             terminate(rotation, old, remaining).await;
         }
-        let pause = match step(rotation, old).await {
+        let pause = match step(rotation, old, quiet >= PATIENT_FOR).await {
             Step::Done => {
                 (failures, quiet) = (0, 0);
                 PACE
@@ -56,13 +56,17 @@ enum Step {
     Failed,
 }
 
-async fn step<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>) -> Step {
+async fn step<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>, queue: bool) -> Step {
     let Ok(in_force) = rotation.in_force.get() else { return Step::NothingIdle };
     let generation = old.generation();
     let slots = &rotation.slots;
-    let Some(slot) = slots.find(&|tag| tag.generation() == generation).await else {
-        return Step::NothingIdle;
+    let wanted = |tag: &Tag| tag.generation() == generation;
+    let slot = match slots.find(&wanted).await {
+        // A pool whose callers queue has never anything idle; we are one caller more, now and then.
+        None if queue => slots.queue(&wanted).await,
+        found => found,
     };
+    let Some(slot) = slot else { return Step::NothingIdle };
     if slots.is_surplus(&slot, rotation.in_force.last_reign()) {
         slots.give_up(slot).await;
         return Step::Done;
@@ -114,6 +118,8 @@ async fn pause_until(clock: &dyn crate::clock::Clock, old: &Issued<Credentials>,
     sleep_until(clock, until).await;
 }
 
+/// So many steps that found nothing idle, and callers may be queueing.
+const PATIENT_FOR: u32 = 4;
 /// Between two exchanges: a burst of handshakes would be felt by callers.
 const PACE: Duration = Duration::from_millis(10);
 /// Half the wait after the first failure.

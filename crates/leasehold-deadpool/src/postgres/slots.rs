@@ -14,7 +14,10 @@ use super::{
     connect::{OPEN_WITH, translate},
     tags::Tags,
 };
-use crate::{closing::closed, managed::dig};
+use crate::{
+    closing::closed,
+    managed::{dig, queue},
+};
 
 pub(super) struct Slots {
     pub(super) pool: WeakPool<Manager>,
@@ -42,6 +45,10 @@ impl in_place::Slots for Slots {
 
     async fn find(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Object> {
         dig(&self.pool.upgrade()?, |client| self.tags.of(client).is_some_and(|tag| wanted(&tag))).await
+    }
+
+    async fn queue(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Object> {
+        queue(&self.pool.upgrade()?, |client| self.tags.of(client).is_some_and(|tag| wanted(&tag))).await
     }
 
     async fn exchange(&self, mut slot: Object, connection: ClientWrapper) {

@@ -1,0 +1,123 @@
+//! What every pool's adapter promises, as a suite that anybody can run against theirs.
+//!
+//! Implement [`Adapter`] and [`Pool`] for your pool in a test, and let [`conformance_tests!`](crate::conformance_tests)
+//! make a test of each case. Each starts its own PostgreSQL, and some a real OpenBao.
+
+mod cases;
+mod stage;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use leasehold_core::{Credentials, Current};
+
+pub use cases::*;
+pub use stage::{Stage, Target};
+
+/// Builds pools of one kind.
+#[async_trait]
+pub trait Adapter: Send + Sync + 'static {
+    /// What it is called in reports.
+    fn name(&self) -> &'static str;
+
+    /// What the pool can do, where pools differ.
+    fn abilities(&self) -> Abilities {
+        Abilities::default()
+    }
+
+    /// Builds a pool of at most `size` connections to `target`, which follows `current`. A check-out should wait ten
+    /// seconds at least before it fails.
+    ///
+    /// # Errors
+    /// Whatever kept it from being built, in words.
+    async fn build(
+        &self,
+        target: &Target,
+        size: usize,
+        current: Current<Credentials>,
+    ) -> Result<Box<dyn Pool>, String>;
+}
+
+/// A pool under test.
+#[async_trait]
+pub trait Pool: Send + Sync + 'static {
+    /// Checks a connection out.
+    ///
+    /// # Errors
+    /// What a caller would see.
+    async fn acquire(&self) -> Result<Box<dyn Connection>, String>;
+
+    /// Closes the pool and waits for what it can.
+    async fn close(&self);
+
+    /// Its `Debug`, and that of whatever else of the adapter a user can print.
+    fn debug(&self) -> String;
+}
+
+/// A connection that was checked out. Dropping it gives it back.
+#[async_trait]
+pub trait Connection: Send {
+    /// Runs `sql`, which answers one text, and returns that.
+    ///
+    /// # Errors
+    /// What a caller would see.
+    async fn query(&mut self, sql: &'static str) -> Result<String, String>;
+}
+
+/// Where pools differ.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Abilities {
+    /// Sessions on the server beyond the pool's maximum: one while a connection is exchanged, and a canary.
+    pub spare_sessions: usize,
+    /// How soon a user that was dropped behind its back is noticed and replaced.
+    pub notices_within: Duration,
+    /// Whether connections by generation can be counted.
+    pub counts: bool,
+    /// Whether sessions that are borrowed when their credentials end are ended by the server.
+    pub terminates: bool,
+}
+
+impl Default for Abilities {
+    /// One session more, noticed within ten seconds, counted, and left.
+    fn default() -> Self {
+        Self { spare_sessions: 1, notices_within: Duration::from_secs(10), counts: true, terminates: false }
+    }
+}
+
+/// What was promised and not kept.
+#[derive(Debug)]
+pub struct Failure(pub(crate) String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl<E: Into<crate::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into().to_string())
+    }
+}
+
+/// Makes a test of each case of the [conformance suite](crate::conformance) for an [`Adapter`].
+#[macro_export]
+macro_rules! conformance_tests {
+    ($adapter:expr) => {
+        $crate::conformance_tests!(@each $adapter,
+            hand_over, saturated, borrowed_across_the_switch, never_returned, cancelled_acquires,
+            refused_credentials, restarted_during_rotation, no_room_for_another, any_character_in_a_password,
+            dropped_behind_its_back, nothing_secret_is_printed, closed_during_rotation);
+    };
+    (@each $adapter:expr, $($case:ident),*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() -> Result<(), $crate::conformance::Failure> {
+                $crate::conformance::$case(&$adapter).await
+            }
+        )*
+    };
+}
