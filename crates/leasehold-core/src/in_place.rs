@@ -86,7 +86,6 @@ pub trait Slots: Send + Sync {
 
 /// What a rotation is told beside its pool.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
 pub struct Settings {
     /// The longest that a handshake may take.
     pub handshake: Duration,

@@ -4,6 +4,7 @@
 //! make a test of each case. Each starts its own PostgreSQL, and some a real OpenBao.
 
 mod cases;
+mod service;
 mod stage;
 
 use std::{fmt, time::Duration};
@@ -11,8 +12,13 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use leasehold_core::{Credentials, Current};
 
-pub use cases::*;
-pub use stage::{Stage, Target};
+pub use cases::{
+    any_character_in_a_password, borrowed_across_the_switch, cancelled_acquires, closed_during_rotation,
+    dropped_behind_its_back, hand_over, never_returned, no_room_for_another, nothing_secret_is_printed,
+    refused_credentials, restarted_during_rotation, saturated,
+};
+pub use service::{revoked_by_an_operator, under_openbao};
+pub use stage::Target;
 
 /// Builds pools of one kind.
 #[async_trait]
@@ -66,10 +72,11 @@ pub trait Connection: Send {
 
 /// Where pools differ.
 #[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
 pub struct Abilities {
     /// Sessions on the server beyond the pool's maximum: one while a connection is exchanged, and a canary.
     pub spare_sessions: usize,
+    /// Whether one of those is a canary, which yields its room before a rotation has to wait for any.
+    pub canary: bool,
     /// How soon a user that was dropped behind its back is noticed and replaced.
     pub notices_within: Duration,
     /// Whether connections by generation can be counted.
@@ -81,7 +88,13 @@ pub struct Abilities {
 impl Default for Abilities {
     /// One session more, noticed within ten seconds, counted, and left.
     fn default() -> Self {
-        Self { spare_sessions: 1, notices_within: Duration::from_secs(10), counts: true, terminates: false }
+        Self {
+            spare_sessions: 1,
+            canary: false,
+            notices_within: Duration::from_secs(10),
+            counts: true,
+            terminates: false,
+        }
     }
 }
 
@@ -108,7 +121,7 @@ impl<E: Into<crate::Error>> From<E> for Failure {
 macro_rules! conformance_tests {
     ($adapter:expr) => {
         $crate::conformance_tests!(@each $adapter,
-            hand_over, saturated, borrowed_across_the_switch, never_returned, cancelled_acquires,
+            hand_over, under_openbao, revoked_by_an_operator, saturated, borrowed_across_the_switch, never_returned, cancelled_acquires,
             refused_credentials, restarted_during_rotation, no_room_for_another, any_character_in_a_password,
             dropped_behind_its_back, nothing_secret_is_printed, closed_during_rotation);
     };

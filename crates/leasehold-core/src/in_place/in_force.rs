@@ -89,7 +89,7 @@ impl InForce {
     }
 
     /// Puts proved credentials in force.
-    pub(super) fn switch(&self, next: &Arc<Issued<Credentials>>) {
+    pub fn switch(&self, next: &Arc<Issued<Credentials>>) {
         let now = self.clock.now();
         let mut state = self.state();
         let before = state.issued.replace(Arc::clone(next));
@@ -106,7 +106,7 @@ impl InForce {
     }
 
     /// Lets go of everything: the pool is closed.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         let before = self.state().issued.take();
         drop(before);
         self.switched.notify_waiters();

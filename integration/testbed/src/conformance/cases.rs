@@ -294,7 +294,8 @@ pub async fn no_room_for_another(adapter: &dyn Adapter) -> Result<(), Failure> {
         "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
     .await?;
-    let limit = format!("ALTER DATABASE \"{}\" CONNECTION LIMIT {open}", stage.target().database);
+    let limit = open - usize::from(adapter.abilities().canary);
+    let limit = format!("ALTER DATABASE \"{}\" CONNECTION LIMIT {limit}", stage.target().database);
     stage.postgres().execute(&limit).await?;
     let second = stage.publish(&new, "p", HOUR);
     let waits = |kind: &EventKind| match kind {
@@ -441,13 +442,13 @@ async fn number(testbed: &Testbed, sql: &str) -> Result<usize, Failure> {
 }
 
 /// Watches how many sessions there are.
-struct Watcher {
+pub(super) struct Watcher {
     most: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Watcher {
-    fn start(testbed: Arc<Testbed>) -> Self {
+    pub(super) fn start(testbed: Arc<Testbed>) -> Self {
         let most = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&most);
         let task = tokio::spawn(async move {
@@ -461,7 +462,7 @@ impl Watcher {
         Self { most, task }
     }
 
-    fn most(self) -> usize {
+    pub(super) fn most(self) -> usize {
         self.task.abort();
         self.most.load(Ordering::Relaxed)
     }

@@ -33,7 +33,7 @@ pub struct Target {
 
 /// What a case plays on: a server, and a keeper of credentials in the case's own hands.
 #[derive(Debug)]
-pub struct Stage {
+pub(super) struct Stage {
     testbed: Arc<Testbed>,
     channel: Channel<Credentials>,
     events: Arc<Mutex<Vec<Event>>>,

@@ -1,0 +1,149 @@
+//! The pool: a semaphore and a list. Nothing here knows of rotation, but that each connection has a [`Tag`].
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use leasehold_core::{
+    Error, ErrorKind, ExposeSecret, Party, Result,
+    in_place::{Freshness, InForce, Tag},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::{Client, Config, NoTls};
+
+/// A pool of PostgreSQL connections. A clone is the same pool.
+#[derive(Clone)]
+pub struct Pool(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    config: Config,
+    places: Arc<Semaphore>,
+    idle: Mutex<VecDeque<Connection>>,
+    pub(crate) in_force: Arc<InForce>,
+}
+
+/// An open connection, and which credentials opened it.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) tag: Arc<Tag>,
+}
+
+/// A connection that was checked out. Dropping it gives it back.
+pub struct Borrowed {
+    connection: Option<Connection>,
+    pool: Arc<Inner>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    pub(crate) fn new(config: Config, size: usize, in_force: Arc<InForce>) -> Self {
+        let (places, idle) = (Arc::new(Semaphore::new(size)), Mutex::default());
+        Self(Arc::new(Inner { config, places, idle, in_force }))
+    }
+
+    /// Checks a connection out, and opens one if none is idle.
+    ///
+    /// # Errors
+    /// Whatever kept it from being opened; [`Closed`](ErrorKind::Closed) once the pool is closed.
+    pub async fn get(&self) -> Result<Borrowed> {
+        let place = Arc::clone(&self.0.places).acquire_owned().await.map_err(|_| closed())?;
+        let connection = match self.0.take(|tag| tag.freshness() != Freshness::Ended) {
+            Some(connection) => connection,
+            None => self.0.open(self.0.in_force.tag(self.0.in_force.get()?)).await?,
+        };
+        Ok(Borrowed { connection: Some(connection), pool: Arc::clone(&self.0), _place: place })
+    }
+
+    /// Closes the pool: idle connections now, borrowed ones when they come back.
+    pub fn close(&self) {
+        self.0.places.close();
+        self.0.list().clear();
+    }
+}
+
+impl Inner {
+    /// Opens a connection with the tag's credentials.
+    pub(crate) async fn open(&self, tag: Tag) -> Result<Connection> {
+        let (tag, mut config) = (Arc::new(tag), self.config.clone());
+        let credentials = tag.issued().secret();
+        config.user(credentials.username()).password(credentials.password().expose_secret());
+        let (client, connection) = config.connect(NoTls).await.map_err(|error| {
+            let kind = error.code().map(|state| ErrorKind::of_sqlstate(state.code()));
+            Error::new(kind.unwrap_or(ErrorKind::DatabaseUnavailable), Party::Database, error.to_string())
+        })?;
+        // The task ends when the connection does, and only then does the tag count one less.
+        let counted = Arc::clone(&tag);
+        tokio::spawn(async move {
+            let _ = connection.await;
+            drop(counted);
+        });
+        Ok(Connection { client, tag })
+    }
+
+    /// Takes the first idle connection of which `wanted` says yes, and drops those that were closed.
+    pub(crate) fn take(&self, wanted: impl Fn(&Tag) -> bool) -> Option<Connection> {
+        let mut idle = self.list();
+        idle.retain(|connection| {
+            !connection.client.is_closed() && connection.tag.freshness() != Freshness::Ended
+        });
+        let index = idle.iter().position(|connection| wanted(&connection.tag))?;
+        idle.remove(index)
+    }
+
+    pub(crate) fn put(&self, connection: Connection) {
+        if !self.is_closed() {
+            self.list().push_back(connection);
+        }
+    }
+
+    /// One of the pool's places, if one is free: who exchanges a connection needs it as much as a caller.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.places.is_closed()
+    }
+
+    fn list(&self) -> MutexGuard<'_, VecDeque<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for Borrowed {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        match &self.connection {
+            Some(connection) => &connection.client,
+            None => unreachable!("it is taken when it is dropped"),
+        }
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.pool.put(connection);
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("in_force", &self.0.in_force).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Borrowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Borrowed").finish_non_exhaustive()
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, Party::Configuration, "the pool is closed")
+}
