@@ -49,6 +49,13 @@ pub trait Slots: Send + Sync {
     /// Closes a connection and gives its place up.
     async fn give_up(&self, slot: Self::Slot);
 
+    /// Closes a connection to make room on the server for one that is about to be opened, and keeps its place in the pool,
+    /// if that is possible: in a place that is given up, a pool may open another before we do, and with old credentials.
+    async fn make_room(&self, slot: Self::Slot) -> Option<Self::Slot> {
+        self.give_up(slot).await;
+        None
+    }
+
     /// Has the pool open a connection by itself, in a place that was given up, if it would not do so anyway.
     async fn refill(&self) {}
 
@@ -156,13 +163,12 @@ impl<P: Slots> InPlace<P> {
         }
     }
 
-    /// Opens a connection with `next`; where there is no room for it, in the room of one that is idle. Returns whether
-    /// one had to go.
-    async fn prove(&self, next: &Arc<Issued<Credentials>>) -> Result<(P::Connection, bool)> {
+    /// Opens a connection with `next`; where there is no room for it, in the room of one that is idle.
+    async fn prove(&self, next: &Arc<Issued<Credentials>>) -> Result<(P::Connection, Room<P::Slot>)> {
         let open = || self.bounded(self.slots.open(self.in_force.tag(Arc::clone(next))));
         let full = match open().await {
             Err(error) if error.kind() == ErrorKind::DatabaseFull => error,
-            answer => return answer.map(|connection| (connection, false)),
+            answer => return answer.map(|connection| (connection, Room::Found)),
         };
         let Some(idle) = self.slots.find(&|_| true).await else {
             let message = format!(
@@ -171,17 +177,27 @@ impl<P: Slots> InPlace<P> {
             );
             return Err(Error::new(full.kind(), full.party(), message));
         };
-        self.slots.give_up(idle).await;
+        let place = self.slots.make_room(idle).await;
         let clock = self.current.clock();
+        let mut answer = open().await;
         // The server takes a moment to notice that a connection has gone.
         for wait in [10, 30, 100, 300] {
-            match open().await {
-                Err(error) if error.kind() == ErrorKind::DatabaseFull => {}
-                answer => return answer.map(|connection| (connection, true)),
+            if !matches!(&answer, Err(error) if error.kind() == ErrorKind::DatabaseFull) {
+                break;
             }
             sleep_until(&**clock, clock.now() + Duration::from_millis(wait)).await;
+            answer = open().await;
         }
-        open().await.map(|connection| (connection, true))
+        match (answer, place) {
+            (Ok(connection), place) => Ok((connection, Room::Made(place))),
+            (Err(error), place) => {
+                if let Some(place) = place {
+                    self.slots.give_up(place).await;
+                }
+                self.slots.refill().await;
+                Err(error)
+            }
+        }
     }
 
     async fn bounded<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
@@ -197,19 +213,29 @@ impl<P: Slots> InPlace<P> {
     }
 }
 
+/// Where on the server there was room for the proof.
+enum Room<S> {
+    /// Beside the pool.
+    Found,
+    /// Where a connection of the pool was, whose place is ours still, or given up.
+    Made(Option<S>),
+}
+
 #[async_trait]
 impl<P: Slots> Rotate for InPlace<P> {
     async fn adopt(&self, next: &Arc<Issued<Credentials>>) -> Result<()> {
-        let (connection, made_room) = self.prove(next).await?;
+        let (connection, room) = self.prove(next).await?;
         self.in_force.switch(next);
-        if made_room {
-            // The pool opens another in the place that was given up, and with what is in force now.
-            self.slots.close(connection).await;
-            self.slots.refill().await;
-        } else {
-            match self.slots.find(&|tag| tag.freshness() != Freshness::Fresh).await {
+        match room {
+            Room::Found => match self.slots.find(&|tag| tag.freshness() != Freshness::Fresh).await {
                 Some(slot) => self.slots.exchange(slot, connection).await,
                 None => self.slots.close(connection).await,
+            },
+            Room::Made(Some(place)) => self.slots.exchange(place, connection).await,
+            Room::Made(None) => {
+                // The pool opens another in the place that was given up, and with what is in force now.
+                self.slots.close(connection).await;
+                self.slots.refill().await;
             }
         }
         Ok(())
