@@ -71,7 +71,7 @@ async fn a_user_that_is_dropped_behind_our_back_is_noticed_and_replaced() {
     settings.ask_every = Some(Duration::from_millis(200));
     let builder = server.postgres().pool(|pool| pool.max_size(2)).settings(settings);
     let pool = builder.connect(keeper.current()).await.unwrap();
-    nap(600).await;
+    nap(500).await;
     assert!(keeper.channel.rejections.try_recv().is_err(), "nothing is wrong yet");
     server.run(&format!("DROP ROLE \"{old}\"")).await;
     let dropped = Instant::now();
@@ -221,4 +221,17 @@ async fn the_users_instrumentation_sees_every_query() {
 fn pid_of(connection: &mut PgConnection) -> i32 {
     use diesel::{RunQueryDsl, dsl::sql, select, sql_types::Integer};
     select(sql::<Integer>("pg_backend_pid()")).get_result(connection).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_silent_is_waited_for_no_longer_than_the_settings_say() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let keeper = Keeper::with("t-anybody", "p");
+    let mut settings = leasehold_diesel::Settings::default();
+    settings.handshake = 2 * SECOND;
+    let url = format!("postgres://{}/app", silent.local_addr().unwrap());
+    let started = Instant::now();
+    let error = Postgres::new(&url).unwrap().settings(settings).connect(keeper.current()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DatabaseUnavailable, "{error}");
+    assert!(started.elapsed() < 4 * SECOND, "{:?}", started.elapsed());
 }
