@@ -177,6 +177,18 @@ impl<P: Slots> InPlace<P> {
             );
             return Err(Error::new(full.kind(), full.party(), message));
         };
+        let (connection, place) = self.open_in_room_of(idle, next).await?;
+        Ok((connection, Room::Made(place)))
+    }
+
+    /// Closes a connection of the pool and opens one with `issued` in its room on the server. Returns its place in the
+    /// pool too, if that could be kept.
+    async fn open_in_room_of(
+        &self,
+        idle: P::Slot,
+        issued: &Arc<Issued<Credentials>>,
+    ) -> Result<(P::Connection, Option<P::Slot>)> {
+        let open = || self.bounded(self.slots.open(self.in_force.tag(Arc::clone(issued))));
         let place = self.slots.make_room(idle).await;
         let clock = self.current.clock();
         let mut answer = open().await;
@@ -188,9 +200,9 @@ impl<P: Slots> InPlace<P> {
             sleep_until(&**clock, clock.now() + Duration::from_millis(wait)).await;
             answer = open().await;
         }
-        match (answer, place) {
-            (Ok(connection), place) => Ok((connection, Room::Made(place))),
-            (Err(error), place) => {
+        match answer {
+            Ok(connection) => Ok((connection, place)),
+            Err(error) => {
                 if let Some(place) = place {
                     self.slots.give_up(place).await;
                 }

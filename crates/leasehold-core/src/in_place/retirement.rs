@@ -78,9 +78,15 @@ async fn step<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>, q
             Step::Done
         }
         Err(error) if error.kind() == ErrorKind::DatabaseFull => {
-            // Its own place is the only room there is.
-            slots.give_up(slot).await;
-            slots.refill().await;
+            // Its own is the only room there is.
+            match rotation.open_in_room_of(slot, &in_force).await {
+                Ok((connection, Some(place))) => slots.exchange(place, connection).await,
+                Ok((connection, None)) => {
+                    slots.close(connection).await;
+                    slots.refill().await;
+                }
+                Err(_) => return Step::Failed,
+            }
             Step::Done
         }
         Err(error) => {

@@ -61,6 +61,12 @@ impl in_place::Slots for Slots {
         drop(Object::take(slot));
     }
 
+    async fn make_room(&self, slot: Object) -> Option<Object> {
+        // Ended by the server, so that the pool does not know that it has room for another.
+        let _ = slot.simple_query("SELECT pg_terminate_backend(pg_backend_pid())").await;
+        Some(slot)
+    }
+
     async fn refill(&self) {
         if let Some(pool) = self.pool.upgrade() {
             let _ = pool.get().await;
