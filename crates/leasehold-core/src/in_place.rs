@@ -15,7 +15,9 @@ use tracing::{debug, warn};
 pub use in_force::{Freshness, InForce, Tag};
 
 use crate::{
-    Credentials, Current, Error, ErrorKind, Issued, Party, Result, Retired, Rotate, clock::sleep_until, drive,
+    Credentials, Current, Error, ErrorKind, Generation, Issued, Party, Result, Retired, Rotate,
+    clock::{Moment, sleep_until},
+    drive,
 };
 
 /// What the rotation needs of a pool. Nothing here retries, and nothing waits for a caller of the pool.
@@ -58,6 +60,30 @@ pub trait Slots: Send + Sync {
 
     /// Has the pool open a connection by itself, in a place that was given up, if it would not do so anyway.
     async fn refill(&self) {}
+
+    /// Puts a connection in a place that was given up, if there still is one. A pool that takes no connection from
+    /// outside closes it and opens its own.
+    async fn fill(&self, connection: Self::Connection) {
+        self.close(connection).await;
+        self.refill().await;
+    }
+
+    /// Whether all of the pool's places are borrowed, so that waiting callers take what comes back before
+    /// [`find`](Self::find) sees it. Only where [`exchange_next`](Self::exchange_next) can help.
+    fn is_saturated(&self) -> bool {
+        false
+    }
+
+    /// Puts `connection` in the place of the next one of a generation that comes back, and closes that one. If none does
+    /// until then, hands `connection` back.
+    async fn exchange_next(
+        &self,
+        _of: Generation,
+        connection: Self::Connection,
+        _until: Moment,
+    ) -> Option<Self::Connection> {
+        Some(connection)
+    }
 
     /// Closes a connection that is not the pool's.
     async fn close(&self, connection: Self::Connection) {
@@ -212,6 +238,17 @@ impl<P: Slots> InPlace<P> {
         }
     }
 
+    /// A pool that opens its own may wait for a place in it; nobody waits for the pool to be full again.
+    async fn fill(&self, connection: P::Connection) {
+        let filled = async {
+            self.slots.fill(connection).await;
+            Ok(())
+        };
+        if let Err(error) = self.bounded(filled).await {
+            debug!(secret = self.current.name(), %error, "a place that was given up stays empty for now");
+        }
+    }
+
     async fn bounded<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
         let clock = self.current.clock();
         let bound = self.settings.handshake;
@@ -244,11 +281,7 @@ impl<P: Slots> Rotate for InPlace<P> {
                 None => self.slots.close(connection).await,
             },
             Room::Made(Some(place)) => self.slots.exchange(place, connection).await,
-            Room::Made(None) => {
-                // The pool opens another in the place that was given up, and with what is in force now.
-                self.slots.close(connection).await;
-                self.slots.refill().await;
-            }
+            Room::Made(None) => self.fill(connection).await,
         }
         Ok(())
     }

@@ -105,7 +105,7 @@ impl InForce {
         self.state().last_reign
     }
 
-    /// Lets go of everything: the pool is closed.
+    /// Lets go of everything: the pool is closed. Its rotation ends.
     pub fn close(&self) {
         let before = self.state().issued.take();
         drop(before);
@@ -123,6 +123,34 @@ impl InForce {
                 return;
             }
             switched.await;
+        }
+    }
+
+    /// Waits until the pool is [closed](Self::close).
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn closed(&self) {
+        loop {
+            let switched = self.switched.notified();
+            if self.get().is_err() {
+                return;
+            }
+            switched.await;
+        }
+    }
+
+    /// Waits until no connection is open, nor being opened.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn drained(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.state().open.is_empty() {
+                return;
+            }
+            emptied.await;
         }
     }
 

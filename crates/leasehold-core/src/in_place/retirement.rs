@@ -6,8 +6,8 @@ use tracing::{debug, warn};
 
 use super::{InPlace, Slots, Tag, in_force::hard_phase};
 use crate::{
-    Credentials, ErrorKind, EventKind, Issued,
-    clock::{Moment, sleep_until},
+    Credentials, Error, ErrorKind, EventKind, Issued,
+    clock::{Clock, Moment, sleep_until},
 };
 
 /// Exchanges idle connections of `old`, one at a time, until none is left or `old` has ended. Returns how many are.
@@ -20,10 +20,14 @@ pub(super) async fn run<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Creden
         return 0;
     }
     let (mut reported, mut terminated, mut failures, mut quiet) = (None, false, 0_u32, 0_u32);
+    let mut spare = None;
     loop {
         let remaining = rotation.in_force.count(generation);
         let now = clock.now();
         if remaining == 0 || now >= old.usable_until() {
+            if let Some(spare) = spare {
+                rotation.slots.close(spare).await;
+            }
             return remaining;
         }
         if reported.replace(remaining) != Some(remaining) {
@@ -32,7 +36,15 @@ pub(super) async fn run<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Creden
         if now >= hard_phase(old) && !std::mem::replace(&mut terminated, true) {
             terminate(rotation, old, remaining).await;
         }
+<<<<<<< HEAD
         let pause = match step(rotation, old, quiet >= PATIENT_FOR).await {
+=======
+        let mut step = step(rotation, old, &mut spare).await;
+        if matches!(step, Step::NothingIdle) && quiet >= QUIET && rotation.slots.is_saturated() {
+            step = step_in_passing(rotation, old, &mut spare).await;
+        }
+        let pause = match step {
+>>>>>>> core: a pool that is full or saturated is rotated in place without getting smaller
             Step::Done => {
                 (failures, quiet) = (0, 0);
                 PACE
@@ -46,7 +58,7 @@ pub(super) async fn run<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Creden
                 SETBACK * (1 << failures.min(5))
             }
         };
-        pause_until(clock, old, clock.now() + pause).await;
+        sleep_until(clock, until_something_is_due(clock, old, clock.now() + pause)).await;
     }
 }
 
@@ -56,7 +68,15 @@ enum Step {
     Failed,
 }
 
+<<<<<<< HEAD
 async fn step<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>, queue: bool) -> Step {
+=======
+async fn step<P: Slots>(
+    rotation: &InPlace<P>,
+    old: &Arc<Issued<Credentials>>,
+    spare: &mut Option<P::Connection>,
+) -> Step {
+>>>>>>> core: a pool that is full or saturated is rotated in place without getting smaller
     let Ok(in_force) = rotation.in_force.get() else { return Step::NothingIdle };
     let generation = old.generation();
     let slots = &rotation.slots;
@@ -71,13 +91,17 @@ async fn step<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>, q
         slots.give_up(slot).await;
         return Step::Done;
     }
-    let tag = rotation.in_force.tag(Arc::clone(&in_force));
-    match rotation.bounded(slots.open(tag)).await {
+    let opened = match spare.take() {
+        Some(spare) => Ok(spare),
+        None => rotation.bounded(slots.open(rotation.in_force.tag(Arc::clone(&in_force)))).await,
+    };
+    match opened {
         Ok(connection) => {
             slots.exchange(slot, connection).await;
             Step::Done
         }
         Err(error) if error.kind() == ErrorKind::DatabaseFull => {
+<<<<<<< HEAD
             // Its own is the only room there is.
             match rotation.open_in_room_of(slot, &in_force).await {
                 Ok((connection, Some(place))) => slots.exchange(place, connection).await,
@@ -86,17 +110,51 @@ async fn step<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>, q
                     slots.refill().await;
                 }
                 Err(_) => return Step::Failed,
+=======
+            // Its own place is the only room there is.
+            slots.give_up(slot).await;
+            match rotation.open_once_there_is_room(&in_force).await {
+                Ok(connection) => rotation.fill(connection).await,
+                Err(error) => debug!(%generation, %error, "the pool is smaller by one connection for now"),
+>>>>>>> core: a pool that is full or saturated is rotated in place without getting smaller
             }
             Step::Done
         }
         Err(error) => {
             debug!(%generation, %error, "a connection could not be exchanged; it goes back to the pool");
-            if error.kind() == ErrorKind::CredentialsRefused {
-                rotation.current.reject(in_force.generation(), error.kind());
-            }
-            Step::Failed
+            failed(rotation, &in_force, &error)
         }
     }
+}
+
+/// Exchanges a connection in the moment in which it comes back, where callers wait for it already.
+async fn step_in_passing<P: Slots>(
+    rotation: &InPlace<P>,
+    old: &Arc<Issued<Credentials>>,
+    spare: &mut Option<P::Connection>,
+) -> Step {
+    let Ok(in_force) = rotation.in_force.get() else { return Step::NothingIdle };
+    let opened = match spare.take() {
+        Some(spare) => Ok(spare),
+        None => rotation.bounded(rotation.slots.open(rotation.in_force.tag(Arc::clone(&in_force)))).await,
+    };
+    let connection = match opened {
+        Ok(connection) => connection,
+        // Of these, the next one that is idle makes room.
+        Err(error) if error.kind() == ErrorKind::DatabaseFull => return Step::NothingIdle,
+        Err(error) => return failed(rotation, &in_force, &error),
+    };
+    let clock = rotation.in_force.clock();
+    let until = until_something_is_due(clock, old, clock.now() + IN_PASSING);
+    *spare = rotation.slots.exchange_next(old.generation(), connection, until).await;
+    if spare.is_none() { Step::Done } else { Step::NothingIdle }
+}
+
+fn failed<P: Slots>(rotation: &InPlace<P>, in_force: &Issued<Credentials>, error: &Error) -> Step {
+    if error.kind() == ErrorKind::CredentialsRefused {
+        rotation.current.reject(in_force.generation(), error.kind());
+    }
+    Step::Failed
 }
 
 async fn terminate<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>, remaining: usize) {
@@ -113,15 +171,15 @@ async fn terminate<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials
     }
 }
 
-/// Waits, but not past a moment at which something is to be done.
-async fn pause_until(clock: &dyn crate::clock::Clock, old: &Issued<Credentials>, mut until: Moment) {
+/// Not past a moment at which something is to be done.
+fn until_something_is_due(clock: &dyn Clock, old: &Issued<Credentials>, mut until: Moment) -> Moment {
     let now = clock.now();
     for moment in [hard_phase(old), old.usable_until()] {
         if moment > now {
             until = until.min(moment);
         }
     }
-    sleep_until(clock, until).await;
+    until
 }
 
 /// So many steps that found nothing idle, and callers may be queueing.
@@ -130,3 +188,7 @@ const PATIENT_FOR: u32 = 4;
 const PACE: Duration = Duration::from_millis(10);
 /// Half the wait after the first failure.
 const SETBACK: Duration = Duration::from_millis(250);
+/// How many looks that find nothing idle make a full pool a saturated one.
+const QUIET: u32 = 3;
+/// How long a spare connection waits for one that comes back, before anything else is looked at.
+const IN_PASSING: Duration = Duration::from_millis(500);
