@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+mod connect;
+mod manager;
+mod pool;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+mod relay;
+mod slots;
+
+pub use connect::Connect;
+pub use leasehold_core::in_place::Settings;
+pub use manager::{Connection, Manager};
+pub use pool::{Pool, build};

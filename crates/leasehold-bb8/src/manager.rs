@@ -1,0 +1,176 @@
+//! Opens, checks and tags the connections of a pool.
+
+use std::{
+    cell::Cell,
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
+
+use leasehold_core::{
+    Credentials, Current, Error, ErrorKind, Issued, Party, Result,
+    clock::{Moment, sleep_until},
+    in_place::{Freshness, InForce, Settings, Tag},
+};
+
+use crate::{connect::Connect, relay::Relay};
+
+/// Opens the connections of a [`Pool`](crate::Pool) with whatever credentials are in force.
+pub struct Manager<C: Connect> {
+    pub(crate) shared: Arc<Shared<C>>,
+    pub(crate) current: Current<Credentials>,
+    pub(crate) handshake: Duration,
+}
+
+/// What the pool's manager and its rotation both know.
+pub(crate) struct Shared<C: Connect> {
+    pub(crate) connect: C,
+    pub(crate) in_force: Arc<InForce>,
+    pub(crate) relay: Relay<C::Connection>,
+}
+
+tokio::task_local! {
+    /// What the rotation has a connection opened with, before it is in force.
+    pub(crate) static OPEN_WITH: Cell<Option<Tag>>;
+    /// Set while the rotation looks at idle connections: it asks the database nothing then.
+    pub(crate) static LOOKING: ();
+}
+
+impl<C: Connect> Manager<C> {
+    /// A manager for [`build`](crate::build), whose first credentials are those that are current.
+    ///
+    /// # Errors
+    /// [`NotYet`](ErrorKind::NotYet) and [`Closed`](ErrorKind::Closed) if there are no credentials.
+    pub fn new(connect: C, current: Current<Credentials>) -> Result<Self> {
+        let in_force = InForce::new(current.get()?, Arc::clone(current.clock()));
+        let shared = Arc::new(Shared { connect, in_force, relay: Relay::default() });
+        Ok(Self { shared, current, handshake: Settings::default().handshake })
+    }
+
+    /// Credentials that were revoked are noticed here first: the keeper is told, and the connection that was asked for
+    /// is one of their successor. Without that, bb8 would try the refused ones again and again.
+    async fn open_in_force(&self) -> Result<Connection<C::Connection>> {
+        let in_force = &self.shared.in_force;
+        let issued = in_force.get()?;
+        let refused = match self.open(in_force.tag(Arc::clone(&issued))).await {
+            Err(error) if error.kind() == ErrorKind::CredentialsRefused => error,
+            answer => return answer,
+        };
+        self.current.reject(issued.generation(), refused.kind());
+        let clock = in_force.clock();
+        tokio::select! {
+            () = in_force.succeeded(issued.generation()) => {}
+            () = sleep_until(clock, clock.now() + WAIT_FOR_SUCCESSOR) => return Err(refused),
+        }
+        self.open(in_force.tag(in_force.get()?)).await
+    }
+
+    async fn open(&self, tag: Tag) -> Result<Connection<C::Connection>> {
+        let connection = self.bounded(self.shared.connect.connect(tag.issued().secret())).await?;
+        Ok(Connection { connection, idle_since: self.now(), ours: false, condemned: false, tag })
+    }
+
+    async fn bounded<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let clock = self.shared.in_force.clock();
+        tokio::select! {
+            answer = request => answer,
+            () = sleep_until(clock, clock.now() + self.handshake) => {
+                let message = format!("no answer from the database within {:?}", self.handshake);
+                Err(Error::new(ErrorKind::DatabaseUnavailable, Party::Database, message))
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        self.shared.in_force.clock().now()
+    }
+}
+
+impl<C: Connect> bb8::ManageConnection for Manager<C> {
+    type Connection = Connection<C::Connection>;
+    type Error = Error;
+
+    async fn connect(&self) -> Result<Self::Connection> {
+        match OPEN_WITH.try_with(Cell::take) {
+            Ok(Some(tag)) => self.open(tag).await,
+            _ => self.open_in_force().await,
+        }
+    }
+
+    async fn is_valid(&self, connection: &mut Self::Connection) -> Result<()> {
+        if LOOKING.try_with(|()| ()).is_ok() {
+            return Ok(());
+        }
+        self.shared.in_force.get()?;
+        if connection.tag.freshness() == Freshness::Ended {
+            let message = "a connection was closed whose credentials have a successor, and end";
+            return Err(Error::new(ErrorKind::CredentialsRefused, Party::Database, message));
+        }
+        self.bounded(self.shared.connect.check(&mut connection.connection)).await
+    }
+
+    fn has_broken(&self, connection: &mut Self::Connection) -> bool {
+        let ours = std::mem::take(&mut connection.ours);
+        if connection.condemned
+            || self.shared.in_force.get().is_err()
+            || self.shared.connect.has_broken(&mut connection.connection)
+        {
+            return true;
+        }
+        if !ours {
+            connection.idle_since = self.now();
+            self.shared.relay.pass(connection);
+        }
+        connection.tag.freshness() == Freshness::Ended
+    }
+}
+
+impl<C: Connect> fmt::Debug for Manager<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager").field("in_force", &self.shared.in_force).finish_non_exhaustive()
+    }
+}
+
+/// A connection, and what opened it. It derefs to the connection.
+pub struct Connection<T> {
+    pub(crate) connection: T,
+    /// Since when no caller has had it. bb8's own reckoning begins anew whenever the rotation looks at it.
+    pub(crate) idle_since: Moment,
+    /// The rotation has it, and no caller.
+    pub(crate) ours: bool,
+    /// It is closed when it is given back.
+    pub(crate) condemned: bool,
+    // After the connection, so that it counts until that is closed.
+    pub(crate) tag: Tag,
+}
+
+impl<T> Connection<T> {
+    /// The credentials that opened it. Holding them keeps them from being revoked.
+    pub fn issued(&self) -> &Arc<Issued<Credentials>> {
+        self.tag.issued()
+    }
+}
+
+impl<T> Deref for Connection<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.connection
+    }
+}
+
+impl<T> DerefMut for Connection<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.connection
+    }
+}
+
+impl<T> fmt::Debug for Connection<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}
+
+/// A login, an issue and a proof take less.
+const WAIT_FOR_SUCCESSOR: Duration = Duration::from_secs(5);
