@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod connect;
+#[cfg(feature = "diesel-async")]
+pub mod diesel_async;
 mod manager;
 mod pool;
 #[cfg(feature = "postgres")]

@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     fmt,
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,13 +13,13 @@ use leasehold_core::{
     clock::{Moment, sleep_until},
     in_place::{Freshness, InForce, Settings, Tag},
 };
+use tokio::sync::Semaphore;
 
 use crate::{connect::Connect, relay::Relay};
 
 /// Opens the connections of a [`Pool`](crate::Pool) with whatever credentials are in force.
 pub struct Manager<C: Connect> {
     pub(crate) shared: Arc<Shared<C>>,
-    pub(crate) current: Current<Credentials>,
     pub(crate) handshake: Duration,
 }
 
@@ -28,6 +28,44 @@ pub(crate) struct Shared<C: Connect> {
     pub(crate) connect: C,
     pub(crate) in_force: Arc<InForce>,
     pub(crate) relay: Relay<C::Connection>,
+    /// Until the pool is closed. bb8 goes on for half a minute with what it was about to open then, and that should keep
+    /// no keeper alive.
+    current: Mutex<Option<Current<Credentials>>>,
+    /// Closed once the first credentials are proved: bb8 opens nothing before.
+    unproved: Semaphore,
+    /// What proved them, if the pool has a place for it only as one of its own.
+    proof: Mutex<Option<Connection<C::Connection>>>,
+}
+
+impl<C: Connect> Shared<C> {
+    /// What `new` was given, until the pool is closed.
+    ///
+    /// # Errors
+    /// [`Closed`](ErrorKind::Closed) after that.
+    pub(crate) fn current(&self) -> Result<Current<Credentials>> {
+        lock(&self.current).clone().ok_or_else(|| {
+            Error::new(ErrorKind::Closed, Party::Configuration, "the pool's rotation has ended")
+        })
+    }
+
+    /// Lets bb8 open connections, the first of which is `proof`.
+    pub(crate) fn proved(&self, proof: Option<Connection<C::Connection>>) {
+        *lock(&self.proof) = proof;
+        self.unproved.close();
+    }
+
+    /// Ends the rotation: nothing is opened, handed out or taken back any more.
+    pub(crate) fn close(&self) {
+        self.in_force.close();
+        self.unproved.close();
+        let (current, proof) = (lock(&self.current).take(), lock(&self.proof).take());
+        drop((current, proof));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that holds it can leave it half-written.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 tokio::task_local! {
@@ -44,20 +82,31 @@ impl<C: Connect> Manager<C> {
     /// [`NotYet`](ErrorKind::NotYet) and [`Closed`](ErrorKind::Closed) if there are no credentials.
     pub fn new(connect: C, current: Current<Credentials>) -> Result<Self> {
         let in_force = InForce::new(current.get()?, Arc::clone(current.clock()));
-        let shared = Arc::new(Shared { connect, in_force, relay: Relay::default() });
-        Ok(Self { shared, current, handshake: Settings::default().handshake })
+        let shared = Arc::new(Shared {
+            connect,
+            in_force,
+            relay: Relay::default(),
+            current: Mutex::new(Some(current)),
+            unproved: Semaphore::new(0),
+            proof: Mutex::default(),
+        });
+        Ok(Self { shared, handshake: Settings::default().handshake })
     }
 
     /// Credentials that were revoked are noticed here first: the keeper is told, and the connection that was asked for
     /// is one of their successor. Without that, bb8 would try the refused ones again and again.
     async fn open_in_force(&self) -> Result<Connection<C::Connection>> {
+        let _closed = self.shared.unproved.acquire().await;
         let in_force = &self.shared.in_force;
         let issued = in_force.get()?;
+        if let Some(proof) = lock(&self.shared.proof).take() {
+            return Ok(proof);
+        }
         let refused = match self.open(in_force.tag(Arc::clone(&issued))).await {
             Err(error) if error.kind() == ErrorKind::CredentialsRefused => error,
             answer => return answer,
         };
-        self.current.reject(issued.generation(), refused.kind());
+        self.shared.current()?.reject(issued.generation(), refused.kind());
         let clock = in_force.clock();
         tokio::select! {
             () = in_force.succeeded(issued.generation()) => {}
@@ -68,6 +117,8 @@ impl<C: Connect> Manager<C> {
 
     async fn open(&self, tag: Tag) -> Result<Connection<C::Connection>> {
         let connection = self.bounded(self.shared.connect.connect(tag.issued().secret())).await?;
+        // bb8 would keep it, though the pool was closed meanwhile.
+        self.shared.in_force.get()?;
         Ok(Connection { connection, idle_since: self.now(), ours: false, condemned: false, tag })
     }
 

@@ -1,15 +1,17 @@
 //! A bb8 pool that rotates as long as somebody has it.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use leasehold_core::{
     ErrorKind, Result,
+    clock::sleep_until,
     in_place::{InForce, InPlace, Settings},
 };
+use tokio::sync::oneshot;
 
 use crate::{
     connect::Connect,
-    manager::Manager,
+    manager::{Manager, Shared},
     slots::{self, Places},
 };
 
@@ -24,7 +26,9 @@ pub struct Pool<C: Connect> {
 /// What the clones of a [`Pool`] share. The rotation does not hold it.
 pub(crate) struct Handle<C: Connect> {
     pub(crate) pool: bb8::Pool<Manager<C>>,
-    in_force: Arc<InForce>,
+    shared: Arc<Shared<C>>,
+    /// What the rotation's task is left to tidy up.
+    last: Option<oneshot::Sender<bb8::Pool<Manager<C>>>>,
 }
 
 /// Builds the pool, proves the credentials with its first connection, and rotates it from now on, until it is closed or
@@ -49,26 +53,51 @@ pub async fn build<C: Connect>(
     settings: Settings,
 ) -> Result<Pool<C>> {
     manager.handshake = settings.handshake;
-    let (shared, current) = (Arc::clone(&manager.shared), manager.current.clone());
+    let shared = Arc::clone(&manager.shared);
+    let current = shared.current()?;
     let first = shared.in_force.get()?;
-    // Not `build`, which would try refused credentials for half a minute. If the proof fails, dropping the handle has
-    // those that bb8 opens meanwhile fail too.
+    // Not `build`, which would try refused credentials for half a minute.
+    let (last, abandoned) = oneshot::channel();
     let pool = builder.build_unchecked(manager);
-    let handle = Arc::new(Handle { pool, in_force: Arc::clone(&shared.in_force) });
+    let handle = Arc::new(Handle { pool, shared: Arc::clone(&shared), last: Some(last) });
     let tag = shared.in_force.tag(Arc::clone(&first));
     let proof = slots::open(&handle.pool, tag).await.inspect_err(|error| {
         if error.kind() == ErrorKind::CredentialsRefused {
             current.reject(first.generation(), error.kind());
         }
     })?;
-    if let Err(bb8::AddError::Broken(proof) | bb8::AddError::NoCapacity(proof)) = handle.pool.add(proof) {
-        // `min_idle` is `max_size`, and they are being opened.
-        shared.connect.close(proof.connection).await;
+    match handle.pool.add(proof) {
+        Ok(()) => shared.proved(None),
+        // `min_idle` is `max_size`: bb8 is opening that many, and one of them is this.
+        Err(bb8::AddError::Broken(proof) | bb8::AddError::NoCapacity(proof)) => shared.proved(Some(proof)),
     }
     let places = Places { handle: Arc::downgrade(&handle), shared: Arc::clone(&shared) };
-    tokio::spawn(InPlace::new(places, Arc::clone(&shared.in_force), current, settings).run());
+    let rotation = InPlace::new(places, Arc::clone(&shared.in_force), current, settings);
+    tokio::spawn(async move {
+        rotation.run().await;
+        if let Ok(pool) = abandoned.await {
+            drain(&pool, &shared.in_force).await;
+        }
+    });
     Ok(Pool { handle })
 }
+
+/// Closes what is idle, and what comes back, until nothing is open any more. The manager takes nothing back.
+async fn drain<C: Connect>(pool: &bb8::Pool<Manager<C>>, in_force: &InForce) {
+    let clock = in_force.clock();
+    loop {
+        while let Some(idle) = slots::take_idle(pool) {
+            drop(idle);
+        }
+        // bb8 may put one back that its manager was asked about a moment too early.
+        tokio::select! {
+            () = in_force.drained() => return,
+            () = sleep_until(clock, clock.now() + LOOK_AGAIN) => {}
+        }
+    }
+}
+
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl<C: Connect> Pool<C> {
     /// Ends the rotation, closes what is idle, and waits until what is borrowed has come back and is closed too.
@@ -79,18 +108,18 @@ impl<C: Connect> Pool<C> {
     /// # Cancel safety
     /// The pool is closed as soon as the future was polled; dropping it ends only the wait.
     pub async fn close(&self) {
-        self.handle.in_force.close();
-        while let Some(idle) = slots::take_idle(&self.handle.pool) {
-            // Its manager takes nothing back.
-            drop(idle);
-        }
-        self.handle.in_force.drained().await;
+        self.handle.shared.close();
+        drain(&self.handle.pool, &self.handle.shared.in_force).await;
     }
 }
 
 impl<C: Connect> Drop for Handle<C> {
     fn drop(&mut self) {
-        self.in_force.close();
+        self.shared.close();
+        // What bb8 was about to open keeps the pool for a while, with everything that is idle in it.
+        if let Some(last) = self.last.take() {
+            let _ = last.send(self.pool.clone());
+        }
     }
 }
 
@@ -110,6 +139,6 @@ impl<C: Connect> Deref for Pool<C> {
 
 impl<C: Connect> fmt::Debug for Pool<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("in_force", &self.handle.in_force).finish_non_exhaustive()
+        f.debug_struct("Pool").field("in_force", &self.handle.shared.in_force).finish_non_exhaustive()
     }
 }

@@ -17,6 +17,7 @@ use tokio_postgres::{
 use crate::{Connect, Manager};
 
 pub use connection::PostgresConnection;
+pub(crate) use error::translate;
 
 /// A [`bb8::Pool`] of PostgreSQL connections that rotates.
 pub type Pool = crate::Pool<Connector>;
@@ -149,12 +150,12 @@ impl Connect for Connector {
     type Connection = PostgresConnection;
 
     async fn connect(&self, credentials: &Credentials) -> Result<PostgresConnection> {
-        (self.dial)(credentials).await.map_err(|error| error::translate(Some(credentials.username()), &error))
+        (self.dial)(credentials).await.map_err(|error| translate(Some(credentials.username()), &error))
     }
 
     async fn check(&self, connection: &mut PostgresConnection) -> Result<()> {
         let answer = connection.simple_query("").await;
-        answer.map(drop).map_err(|error| error::translate(None, &error))
+        answer.map(drop).map_err(|error| translate(None, &error))
     }
 
     fn has_broken(&self, connection: &mut PostgresConnection) -> bool {
@@ -163,13 +164,13 @@ impl Connect for Connector {
 
     async fn ask(&self, connection: &mut PostgresConnection) -> Result<()> {
         let answer = connection.simple_query("SELECT session_user").await;
-        answer.map(drop).map_err(|error| error::translate(None, &error))
+        answer.map(drop).map_err(|error| translate(None, &error))
     }
 
     async fn terminate_others(&self, connection: &mut PostgresConnection) -> Result<usize> {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                    WHERE usename = session_user AND pid <> pg_backend_pid()";
-        let ended = connection.query(sql, &[]).await.map_err(|error| error::translate(None, &error))?;
+        let ended = connection.query(sql, &[]).await.map_err(|error| translate(None, &error))?;
         Ok(ended.len())
     }
 

@@ -42,10 +42,15 @@ async fn the_last_handle_may_go_at_any_moment_of_a_rotation() {
     let (old, new) = (admin.role("moment", "p").await, admin.role("moment", "p").await);
     for moment in [0, 2, 5, 10, 20, 30, 40, 60, 80, 100, 150, 200] {
         let mut keeper = Keeper::with(&old, "p");
-        let pool = admin.pool(4, &keeper).await;
+        let min_idle = (moment % 20 == 0).then_some(4);
+        let postgres = admin.postgres(4).pool(move |pool| pool.max_size(4).min_idle(min_idle));
+        let pool = postgres.connect(keeper.current()).await.unwrap();
         fill(&pool, 4).await;
         keeper.publish(&new, "p", HOUR);
         nap(moment).await;
+        if moment % 40 == 0 {
+            timeout(5 * SECOND, pool.close()).await.expect("it does not close");
+        }
         drop(pool);
         wait_until_unread(keeper).await;
     }

@@ -25,7 +25,11 @@ async fn under_load_no_query_fails_and_the_server_sees_one_session_more() {
             users.push(admin.role("load", "p").await);
         }
         let mut keeper = Keeper::with(&users[0], "p");
-        let postgres = admin.postgres(16).pool(move |pool| pool.max_size(16).queue_strategy(strategy));
+        // Last in, first out: most are never used, and are surplus where there is an idle timeout.
+        let configure = move |pool: leasehold_bb8::postgres::PoolBuilder| {
+            pool.max_size(16).idle_timeout(None).queue_strategy(strategy)
+        };
+        let postgres = admin.postgres(16).pool(configure);
         let pool = postgres.connect(keeper.current()).await.unwrap();
         fill(&pool, 16).await;
         let quiet = load(&pool, 400);

@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use leasehold_core::{Error, ErrorKind, Party};
 
-pub(super) fn translate(user: Option<&str>, error: &tokio_postgres::Error) -> Error {
+pub(crate) fn translate(user: Option<&str>, error: &tokio_postgres::Error) -> Error {
     let message = match user {
         Some(user) => format!("as {user}: {}", shown(error)),
         None => shown(error),
