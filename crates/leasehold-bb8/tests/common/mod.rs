@@ -94,13 +94,17 @@ impl Admin {
         }
     }
 
-    /// Counts the sessions of these users until it is asked for the most there were.
+    /// Counts the sessions of these users until it is asked for the most there were, in two looks that follow each other:
+    /// the server lists a session for a moment after its client has said good-bye, and under load that is milliseconds.
     pub(crate) fn watch(&self, users: &[String]) -> Watch {
         let most = Arc::new(AtomicUsize::new(0));
         let (admin, users, seen) = (self.clone(), users.to_vec(), Arc::clone(&most));
         let task = tokio::spawn(async move {
+            let mut before = 0;
             loop {
-                seen.fetch_max(admin.sessions(&users).await, Ordering::Relaxed);
+                let now = admin.sessions(&users).await;
+                seen.fetch_max(now.min(before), Ordering::Relaxed);
+                before = now;
                 nap(2).await;
             }
         });
