@@ -111,8 +111,7 @@ async fn lend_past_the_end(
     let (old, new) = (admin.role("kept", "p").await, admin.role("kept", "p").await);
     let mut keeper = Keeper::new();
     let first = keeper.publish(&old, "p", 4 * SECOND);
-    let mut settings = Settings::default();
-    settings.terminate = terminate;
+    let settings = Settings { terminate, ..Settings::default() };
     let pool = admin.postgres(4).settings(settings).connect(keeper.current()).await.unwrap();
     fill(&pool, 4).await;
     let borrowed = pool.get().await.unwrap();
@@ -165,8 +164,7 @@ async fn what_has_ended_is_not_handed_out_even_if_it_could_not_be_exchanged() {
     keeper.publish(&old, "p", 3 * SECOND);
     let ends = keeper.channel.current.get().unwrap().usable_until();
     // What the rotation looks at is closed when it has ended; here only the check-out is to see it.
-    let mut settings = Settings::default();
-    settings.ask_every = None;
+    let settings = Settings { ask_every: None, ..Settings::default() };
     let pool = admin.postgres(4).settings(settings).connect(keeper.current()).await.unwrap();
     fill(&pool, 4).await;
     let second = keeper.publish(&new, "p", HOUR);

@@ -171,8 +171,7 @@ async fn who_waits_while_credentials_are_refused_gets_a_connection_of_their_succ
     let admin = Admin::new().await;
     let (old, new) = (admin.role("gone", "p").await, admin.role("gone", "p").await);
     let mut keeper = Keeper::with(&old, "p");
-    let mut settings = leasehold_bb8::Settings::default();
-    settings.ask_every = None;
+    let settings = leasehold_bb8::Settings { ask_every: None, ..leasehold_bb8::Settings::default() };
     let pool = admin.postgres(4).settings(settings).connect(keeper.current()).await.unwrap();
     let _borrowed = pool.get().await.unwrap();
     admin.run(&format!("ALTER ROLE \"{old}\" NOLOGIN")).await;

@@ -268,8 +268,10 @@ async fn idle_connections_are_not_kept_alive_by_rotation() {
 async fn asking_does_not_keep_idle_connections_alive() {
     let admin = Admin::new().await;
     let keeper = Keeper::with(&admin.role("asked", "p").await, "p");
-    let mut settings = leasehold_bb8::Settings::default();
-    settings.ask_every = Some(Duration::from_millis(50));
+    let settings = leasehold_bb8::Settings {
+        ask_every: Some(Duration::from_millis(50)),
+        ..leasehold_bb8::Settings::default()
+    };
     for strategy in [QueueStrategy::Fifo, QueueStrategy::Lifo] {
         let postgres = admin.postgres(4).settings(settings).pool(move |pool| {
             pool.max_size(4).idle_timeout(SECOND).reaper_rate(SECOND / 5).queue_strategy(strategy)

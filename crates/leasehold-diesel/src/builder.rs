@@ -189,11 +189,13 @@ impl<C: Database> Builder<C> {
             instrumentation: self.instrumentation,
             first: None.into(),
         });
-        let first = shared.open(in_force.tag(Arc::clone(&issued))).inspect_err(|error| {
+        let mut first = shared.open(in_force.tag(Arc::clone(&issued))).inspect_err(|error| {
             if error.kind() == ErrorKind::CredentialsRefused {
                 current.reject(issued.generation(), error.kind());
             }
         })?;
+        let identity = first.identity(issued.secret().username()).ok().flatten();
+        let known = identity.map(|identity| (issued.generation(), identity));
         *shared.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(first);
         let pool = (self.configure)(Pool::builder())
             .connection_customizer(Box::new(Customize(Arc::clone(&shared.customizer))))
@@ -204,7 +206,7 @@ impl<C: Database> Builder<C> {
             })?;
         // A pool that opens nothing before it is asked has left it.
         drop(shared.take_first());
-        let slots = Slots::new(pool.clone(), shared);
+        let slots = Slots::new(pool.clone(), shared, known);
         let rotation = InPlace::new(slots, in_force, current, self.settings).run();
         Ok((pool, Box::pin(rotation)))
     }

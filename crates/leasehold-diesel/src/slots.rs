@@ -31,8 +31,9 @@ pub(crate) struct Slots<C: Database> {
 }
 
 impl<C: Database> Slots<C> {
-    pub(crate) fn new(pool: Pool<C>, shared: Arc<Shared<C>>) -> Self {
-        Self { pool, shared, known: Mutex::new(None) }
+    /// `known` is what the server said of the first user.
+    pub(crate) fn new(pool: Pool<C>, shared: Arc<Shared<C>>, known: Option<(Generation, u64)>) -> Self {
+        Self { pool, shared, known: Mutex::new(known) }
     }
 
     /// Checks an idle connection out of which `wanted` says yes. r2d2 hands out the one used last, so the ones above it
@@ -91,6 +92,12 @@ impl<C: Database> Slots<C> {
         Error::new(kind, Party::Database, message)
     }
 
+    /// Whether the server has ever told who this user is.
+    fn knows(&self, issued: &Issued<Credentials>) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.is_some_and(|(generation, _)| generation == issued.generation())
+    }
+
     /// What the server's answer says about the user: nothing, if it never knew it.
     fn judge(&self, issued: &Issued<Credentials>, identity: Option<u64>) -> Result<()> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,8 +123,18 @@ impl<C: Database> in_place::Slots for Slots<C> {
     type Slot = Slot<C>;
 
     async fn open(&self, tag: Tag) -> Result<C> {
-        let shared = Arc::clone(&self.shared);
-        elsewhere(move || shared.open_customized(tag)).await?
+        let (shared, issued) = (Arc::clone(&self.shared), Arc::clone(tag.issued()));
+        let unknown = !self.knows(&issued);
+        let (connection, identity) = elsewhere(move || {
+            let mut connection = shared.open_customized(tag)?;
+            let identity = unknown.then(|| connection.identity(issued.secret().username()));
+            Ok::<_, Error>((connection, identity.and_then(|identity| Some((issued, identity.ok()??)))))
+        })
+        .await??;
+        if let Some((issued, identity)) = identity {
+            self.judge(&issued, Some(identity))?;
+        }
+        Ok(connection)
     }
 
     async fn find(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Slot<C>> {

@@ -67,8 +67,10 @@ async fn a_user_that_is_dropped_behind_our_back_is_noticed_and_replaced() {
     let (old, new) = (server.role("dropped", "p").await, server.role("after", "p").await);
     let mut keeper = Keeper::with(&old, "p");
     let first = keeper.channel.current.get().unwrap().generation();
-    let mut settings = leasehold_diesel::Settings::default();
-    settings.ask_every = Some(Duration::from_millis(200));
+    let settings = leasehold_diesel::Settings {
+        ask_every: Some(Duration::from_millis(200)),
+        ..leasehold_diesel::Settings::default()
+    };
     let builder = server.postgres().pool(|pool| pool.max_size(2)).settings(settings);
     let pool = builder.connect(keeper.current()).await.unwrap();
     nap(500).await;
@@ -88,8 +90,7 @@ async fn a_handshake_that_is_refused_tells_the_keeper_and_goes_on_with_the_succe
     let (old, new) = (server.role("locked", "p").await, server.role("next", "p").await);
     let mut keeper = Keeper::with(&old, "p");
     let first = keeper.channel.current.get().unwrap().generation();
-    let mut settings = leasehold_diesel::Settings::default();
-    settings.ask_every = None;
+    let settings = leasehold_diesel::Settings { ask_every: None, ..leasehold_diesel::Settings::default() };
     let builder = server.postgres().pool(|pool| pool.max_size(2).min_idle(Some(0))).settings(settings);
     let pool = builder.connect(keeper.current()).await.unwrap();
     server.run(&format!("ALTER ROLE \"{old}\" NOLOGIN")).await;
@@ -227,8 +228,8 @@ fn pid_of(connection: &mut PgConnection) -> i32 {
 async fn a_server_that_is_silent_is_waited_for_no_longer_than_the_settings_say() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let keeper = Keeper::with("t-anybody", "p");
-    let mut settings = leasehold_diesel::Settings::default();
-    settings.handshake = 2 * SECOND;
+    let settings =
+        leasehold_diesel::Settings { handshake: 2 * SECOND, ..leasehold_diesel::Settings::default() };
     let url = format!("postgres://{}/app", silent.local_addr().unwrap());
     let started = Instant::now();
     let error = Postgres::new(&url).unwrap().settings(settings).connect(keeper.current()).await.unwrap_err();

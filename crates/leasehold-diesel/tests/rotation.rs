@@ -132,8 +132,7 @@ async fn what_is_borrowed_can_be_terminated() {
     let (old, new) = (server.role("ended", "p").await, server.role("ended", "p").await);
     let mut keeper = Keeper::new();
     let first = keeper.publish(&old, "p", 3 * SECOND);
-    let mut settings = leasehold_diesel::Settings::default();
-    settings.terminate = true;
+    let settings = leasehold_diesel::Settings { terminate: true, ..leasehold_diesel::Settings::default() };
     let builder = server.postgres().pool(|pool| pool.max_size(2)).settings(settings);
     let pool = builder.connect(keeper.current()).await.unwrap();
     let lender = pool.clone();

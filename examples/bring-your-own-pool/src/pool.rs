@@ -5,13 +5,17 @@ use std::{
     fmt,
     ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use leasehold_core::{
     Error, ErrorKind, ExposeSecret, Party, Result,
     in_place::{Freshness, InForce, Tag},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tokio_postgres::{Client, Config, NoTls};
 
 /// A pool of PostgreSQL connections. A clone is the same pool.
@@ -99,9 +103,10 @@ impl Inner {
         }
     }
 
-    /// One of the pool's places, if one is free: who exchanges a connection needs it as much as a caller.
-    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    /// One of the pool's places, in turn with its callers: who exchanges a connection needs it as much as they do.
+    pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.places).acquire_owned();
+        timeout(A_TURN, place).await.ok()?.ok()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -143,6 +148,8 @@ impl fmt::Debug for Borrowed {
         f.debug_struct("Borrowed").finish_non_exhaustive()
     }
 }
+
+const A_TURN: Duration = Duration::from_millis(100);
 
 fn closed() -> Error {
     Error::new(ErrorKind::Closed, Party::Configuration, "the pool is closed")

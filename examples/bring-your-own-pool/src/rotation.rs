@@ -50,7 +50,7 @@ impl Rotate for Rotation {
         let proof = match pool.open(tag).await {
             Err(full) if full.kind() == ErrorKind::DatabaseFull => {
                 // Only a place of our own can make room; without one that is idle this waits, and says so.
-                let Some(_place) = pool.place() else { return Err(waits(&full)) };
+                let Some(_place) = pool.place().await else { return Err(waits(&full)) };
                 let Some(idle) = pool.take(|_| true) else { return Err(waits(&full)) };
                 drop(idle);
                 self.pause(Duration::from_millis(100)).await;
@@ -59,7 +59,7 @@ impl Rotate for Rotation {
             answer => answer?,
         };
         pool.in_force.switch(next);
-        if let Some(_place) = pool.place()
+        if let Some(_place) = pool.place().await
             && let Some(_stale) = pool.take(|tag| tag.freshness() != Freshness::Fresh)
         {
             pool.put(proof);
@@ -84,7 +84,7 @@ impl Rotation {
     /// Opens the successor while the old connection lives, so that the pool never shrinks and a failure loses nothing.
     async fn exchange_one(&self, old: &Issued<Credentials>) {
         let pool = &self.pool.0;
-        let Some(_place) = pool.place() else { return };
+        let Some(_place) = pool.place().await else { return };
         let Some(stale) = pool.take(|tag| tag.generation() == old.generation()) else { return };
         let Ok(in_force) = pool.in_force.get() else { return };
         match pool.open(pool.in_force.tag(in_force)).await {
@@ -99,7 +99,7 @@ impl Rotation {
         let pool = &self.pool.0;
         while !pool.is_closed() {
             self.pause(Duration::from_millis(500)).await;
-            let Some(_place) = pool.place() else { continue };
+            let Some(_place) = pool.place().await else { continue };
             let Some(connection) = pool.take(|tag| tag.freshness() == Freshness::Fresh) else { continue };
             if let Err(error) = connection.client.simple_query("SELECT session_user").await
                 && error.code().is_some_and(|state| {

@@ -36,15 +36,12 @@ pub(super) async fn run<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Creden
         if now >= hard_phase(old) && !std::mem::replace(&mut terminated, true) {
             terminate(rotation, old, remaining).await;
         }
-<<<<<<< HEAD
-        let pause = match step(rotation, old, quiet >= PATIENT_FOR).await {
-=======
-        let mut step = step(rotation, old, &mut spare).await;
-        if matches!(step, Step::NothingIdle) && quiet >= QUIET && rotation.slots.is_saturated() {
+        let callers_may_queue = quiet >= QUIET;
+        let mut step = step(rotation, old, &mut spare, callers_may_queue).await;
+        if matches!(step, Step::NothingIdle) && callers_may_queue && rotation.slots.is_saturated() {
             step = step_in_passing(rotation, old, &mut spare).await;
         }
         let pause = match step {
->>>>>>> core: a pool that is full or saturated is rotated in place without getting smaller
             Step::Done => {
                 (failures, quiet) = (0, 0);
                 PACE
@@ -68,15 +65,12 @@ enum Step {
     Failed,
 }
 
-<<<<<<< HEAD
-async fn step<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>, queue: bool) -> Step {
-=======
 async fn step<P: Slots>(
     rotation: &InPlace<P>,
     old: &Arc<Issued<Credentials>>,
     spare: &mut Option<P::Connection>,
+    queue: bool,
 ) -> Step {
->>>>>>> core: a pool that is full or saturated is rotated in place without getting smaller
     let Ok(in_force) = rotation.in_force.get() else { return Step::NothingIdle };
     let generation = old.generation();
     let slots = &rotation.slots;
@@ -101,22 +95,11 @@ async fn step<P: Slots>(
             Step::Done
         }
         Err(error) if error.kind() == ErrorKind::DatabaseFull => {
-<<<<<<< HEAD
             // Its own is the only room there is.
             match rotation.open_in_room_of(slot, &in_force).await {
                 Ok((connection, Some(place))) => slots.exchange(place, connection).await,
-                Ok((connection, None)) => {
-                    slots.close(connection).await;
-                    slots.refill().await;
-                }
-                Err(_) => return Step::Failed,
-=======
-            // Its own place is the only room there is.
-            slots.give_up(slot).await;
-            match rotation.open_once_there_is_room(&in_force).await {
-                Ok(connection) => rotation.fill(connection).await,
-                Err(error) => debug!(%generation, %error, "the pool is smaller by one connection for now"),
->>>>>>> core: a pool that is full or saturated is rotated in place without getting smaller
+                Ok((connection, None)) => rotation.fill(connection).await,
+                Err(error) => return failed(rotation, &in_force, &error),
             }
             Step::Done
         }
@@ -182,8 +165,6 @@ fn until_something_is_due(clock: &dyn Clock, old: &Issued<Credentials>, mut unti
     until
 }
 
-/// So many steps that found nothing idle, and callers may be queueing.
-const PATIENT_FOR: u32 = 4;
 /// Between two exchanges: a burst of handshakes would be felt by callers.
 const PACE: Duration = Duration::from_millis(10);
 /// Half the wait after the first failure.

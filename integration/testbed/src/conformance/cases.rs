@@ -441,7 +441,8 @@ async fn number(testbed: &Testbed, sql: &str) -> Result<usize, Failure> {
     count.parse().map_err(|_| Failure(format!("`{count}` is no number")))
 }
 
-/// Watches how many sessions there are.
+/// Watches how many sessions there are: as many as two looks in a row agree on, since the server lists one that was closed
+/// for a moment longer.
 pub(super) struct Watcher {
     most: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
@@ -452,9 +453,10 @@ impl Watcher {
         let most = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&most);
         let task = tokio::spawn(async move {
+            let mut before = 0;
             loop {
-                if let Ok(sessions) = sessions(&testbed).await {
-                    seen.fetch_max(sessions, Ordering::Relaxed);
+                if let Ok(now) = sessions(&testbed).await {
+                    seen.fetch_max(now.min(std::mem::replace(&mut before, now)), Ordering::Relaxed);
                 }
                 let_pass(Duration::from_millis(3)).await;
             }
