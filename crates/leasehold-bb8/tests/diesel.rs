@@ -73,8 +73,7 @@ async fn what_is_still_borrowed_is_terminated_if_so_desired() {
     let (old, new) = (admin.role("kept", "p").await, admin.role("kept", "p").await);
     let mut keeper = Keeper::new();
     let first = keeper.publish(&old, "p", 3 * SECOND);
-    let mut settings = Settings::default();
-    settings.terminate = true;
+    let settings = Settings { terminate: true, ..Settings::default() };
     let pool = pool(&admin, &keeper, settings).await.unwrap();
     let mut borrowed = pool.get().await.unwrap();
     keeper.publish(&new, "p", HOUR);
