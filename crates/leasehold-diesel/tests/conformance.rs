@@ -12,19 +12,32 @@ use diesel::{
 use leasehold_core::{Credentials, Current, async_trait};
 use leasehold_diesel::{Manager, Postgres};
 use leasehold_testbed::{
-    conformance::{Adapter, Connection, Pool, Target},
+    conformance::{Abilities, Adapter, Connection, Pool, Target},
     conformance_tests,
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
-conformance_tests!(Diesel);
+conformance_tests!(Diesel { min_idle: None });
 
-struct Diesel;
+/// r2d2 opens all connections at once unless it is told otherwise.
+mod opened_when_needed {
+    use super::Diesel;
+
+    leasehold_testbed::conformance_tests!(@each Diesel { min_idle: Some(0) }, straddling_handshake, saturated);
+}
+
+struct Diesel {
+    min_idle: Option<u32>,
+}
 
 #[async_trait]
 impl Adapter for Diesel {
     fn name(&self) -> &'static str {
         "diesel's r2d2"
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { opens_all_at_once: self.min_idle.is_none(), ..Abilities::default() }
     }
 
     async fn build(
@@ -34,10 +47,12 @@ impl Adapter for Diesel {
         current: Current<Credentials>,
     ) -> Result<Box<dyn Pool>, String> {
         let Target { host, port, database, .. } = target;
-        let size = u32::try_from(size).map_err(shown)?;
+        let (size, min_idle) = (u32::try_from(size).map_err(shown)?, self.min_idle);
         let builder = Postgres::new(&format!("postgres://{host}:{port}/{database}?sslmode=disable"))
             .map_err(shown)?
-            .pool(move |pool| pool.max_size(size).connection_timeout(Duration::from_secs(15)));
+            .pool(move |pool| {
+                pool.max_size(size).min_idle(min_idle).connection_timeout(Duration::from_secs(15))
+            });
         let runtime = tokio::runtime::Handle::current();
         let built = spawn_blocking(move || {
             builder.connect_blocking(current, move |rotation| runtime.spawn(rotation))

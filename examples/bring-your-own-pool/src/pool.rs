@@ -9,7 +9,7 @@ use std::{
 };
 
 use leasehold_core::{
-    Error, ErrorKind, ExposeSecret, Party, Result,
+    Credentials, Current, Error, ErrorKind, ExposeSecret, Party, Result,
     in_place::{Freshness, InForce, Tag},
 };
 use tokio::{
@@ -27,6 +27,7 @@ pub(crate) struct Inner {
     places: Arc<Semaphore>,
     idle: Mutex<VecDeque<Connection>>,
     pub(crate) in_force: Arc<InForce>,
+    current: Current<Credentials>,
 }
 
 /// An open connection, and which credentials opened it.
@@ -43,9 +44,14 @@ pub struct Borrowed {
 }
 
 impl Pool {
-    pub(crate) fn new(config: Config, size: usize, in_force: Arc<InForce>) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        size: usize,
+        in_force: Arc<InForce>,
+        current: Current<Credentials>,
+    ) -> Self {
         let (places, idle) = (Arc::new(Semaphore::new(size)), Mutex::default());
-        Self(Arc::new(Inner { config, places, idle, in_force }))
+        Self(Arc::new(Inner { config, places, idle, in_force, current }))
     }
 
     /// Checks a connection out, and opens one if none is idle.
@@ -56,7 +62,7 @@ impl Pool {
         let place = Arc::clone(&self.0.places).acquire_owned().await.map_err(|_| closed())?;
         let connection = match self.0.take(|tag| tag.freshness() != Freshness::Ended) {
             Some(connection) => connection,
-            None => self.0.open(self.0.in_force.tag(self.0.in_force.get()?)).await?,
+            None => self.0.open_in_force().await?,
         };
         Ok(Borrowed { connection: Some(connection), pool: Arc::clone(&self.0), _place: place })
     }
@@ -69,6 +75,17 @@ impl Pool {
 }
 
 impl Inner {
+    /// A refused handshake is how a revocation shows first.
+    async fn open_in_force(&self) -> Result<Connection> {
+        let issued = self.in_force.get()?;
+        let generation = issued.generation();
+        self.open(self.in_force.tag(issued)).await.inspect_err(|error| {
+            if error.kind() == ErrorKind::CredentialsRefused {
+                self.current.reject(generation, error.kind());
+            }
+        })
+    }
+
     /// Opens a connection with the tag's credentials.
     pub(crate) async fn open(&self, tag: Tag) -> Result<Connection> {
         let (tag, mut config) = (Arc::new(tag), self.config.clone());

@@ -19,7 +19,7 @@ use crate::pool::Pool;
 pub async fn connect(config: Config, size: usize, current: Current<Credentials>) -> Result<Pool> {
     let first = current.get()?;
     let in_force = InForce::new(Arc::clone(&first), Arc::clone(current.clock()));
-    let pool = Pool::new(config, size, Arc::clone(&in_force));
+    let pool = Pool::new(config, size, Arc::clone(&in_force), current.clone());
     drop(pool.get().await?);
     let rotation = Rotation { pool: pool.clone(), current: current.clone() };
     tokio::spawn(async move {

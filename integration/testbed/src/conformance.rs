@@ -4,6 +4,7 @@
 //! make a test of each case. Each starts its own PostgreSQL, and some a real OpenBao.
 
 mod cases;
+mod proxy;
 mod service;
 mod stage;
 
@@ -15,7 +16,7 @@ use leasehold_core::{Credentials, Current};
 pub use cases::{
     any_character_in_a_password, borrowed_across_the_switch, cancelled_acquires, closed_during_rotation,
     dropped_behind_its_back, hand_over, never_returned, no_room_for_another, nothing_secret_is_printed,
-    refused_credentials, restarted_during_rotation, saturated,
+    refused_credentials, refused_handshakes, restarted_during_rotation, saturated, straddling_handshake,
 };
 pub use service::{revoked_by_an_operator, under_openbao};
 pub use stage::Target;
@@ -77,6 +78,8 @@ pub struct Abilities {
     pub spare_sessions: usize,
     /// Whether one of those is a canary, which yields its room before a rotation has to wait for any.
     pub canary: bool,
+    /// Whether it opens all of its connections when it is built, so that a check-out never waits for a handshake.
+    pub opens_all_at_once: bool,
     /// How soon a user that was dropped behind its back is noticed and replaced.
     pub notices_within: Duration,
     /// Whether connections by generation can be counted.
@@ -91,6 +94,7 @@ impl Default for Abilities {
         Self {
             spare_sessions: 1,
             canary: false,
+            opens_all_at_once: false,
             notices_within: Duration::from_secs(10),
             counts: true,
             terminates: false,
@@ -123,7 +127,7 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@each $adapter,
             hand_over, under_openbao, revoked_by_an_operator, saturated, borrowed_across_the_switch, never_returned, cancelled_acquires,
             refused_credentials, restarted_during_rotation, no_room_for_another, any_character_in_a_password,
-            dropped_behind_its_back, nothing_secret_is_printed, closed_during_rotation);
+            dropped_behind_its_back, refused_handshakes, straddling_handshake, nothing_secret_is_printed, closed_during_rotation);
     };
     (@each $adapter:expr, $($case:ident),*) => {
         $(

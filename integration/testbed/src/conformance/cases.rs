@@ -13,6 +13,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::{
     Adapter, Failure, Pool,
+    proxy::Proxy,
     stage::{HOUR, PATIENCE, READ, Stage, WHO, fill, let_pass, load, until},
 };
 use crate::Testbed;
@@ -371,6 +372,92 @@ pub async fn dropped_behind_its_back(adapter: &dyn Adapter) -> Result<(), Failur
     })
     .await?;
     load.stop().await;
+    pool.close().await;
+    Ok(())
+}
+
+/// A user who may log in no more, or not with this password, keeps its open sessions, and nothing they ask shows it. The
+/// first handshake does.
+///
+/// # Errors
+/// What was not kept.
+pub async fn refused_handshakes(adapter: &dyn Adapter) -> Result<(), Failure> {
+    let mut stage = Stage::set().await?;
+    for (round, revocation) in ["NOLOGIN", "PASSWORD 'another'"].into_iter().enumerate() {
+        let user = stage.user(&format!("locked-out-{round}"), "p").await?;
+        let generation = stage.publish(&user, "p", HOUR);
+        let pool = stage.build(adapter, 4).await?;
+        fill(&pool, 4).await?;
+        let end = format!(
+            "ALTER ROLE \"{user}\" {revocation}; \
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{user}'"
+        );
+        stage.postgres().execute(&end).await?;
+        let load = load(&pool, 20);
+        until(&format!("{revocation}: the keeper is told"), adapter.abilities().notices_within, || {
+            let mut told = false;
+            while let Ok(rejection) = stage.channel().rejections.try_recv() {
+                told |= rejection.generation == generation;
+            }
+            async move { Ok(told) }
+        })
+        .await?;
+        let next = stage.user(&format!("let-in-{round}"), "p").await?;
+        let second = stage.publish(&next, "p", HOUR);
+        stage.adopted(second).await?;
+        until("queries succeed again", PATIENCE, || async {
+            for _ in 0..8 {
+                if answer(&*pool, READ).await.is_err() {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+        .await?;
+        load.stop().await;
+        pool.close().await;
+    }
+    Ok(())
+}
+
+/// A handshake that began before the switch and is done after it succeeds, and does not slip in looking new.
+///
+/// # Errors
+/// What was not kept.
+pub async fn straddling_handshake(adapter: &dyn Adapter) -> Result<(), Failure> {
+    if adapter.abilities().opens_all_at_once {
+        return Ok(());
+    }
+    let mut stage = Stage::set().await?;
+    let (old, new) = (stage.user("old", "p").await?, stage.user("new", "p").await?);
+    let proxy = Proxy::to(&stage.target()).await?;
+    let first = stage.publish(&old, "p", HOUR);
+    let pool = stage.build_at(adapter, proxy.target(), 4).await?;
+    let held = pool.acquire().await.map_err(Failure)?;
+    proxy.hold();
+    let late = tokio::spawn({
+        let pool = Arc::clone(&pool);
+        async move { pool.acquire().await?.query(WHO).await }
+    });
+    let_pass(Duration::from_millis(300)).await;
+    promise!(!late.is_finished(), "nothing was held back");
+    let second = stage.publish(&new, "p", HOUR);
+    let_pass(Duration::from_millis(300)).await;
+    proxy.release();
+    stage.adopted(second).await?;
+    let who = late.await.map_err(|error| Failure(error.to_string()))?.map_err(Failure)?;
+    promise!(who == old || who == new, "{who} answers");
+    drop(held);
+    stage.retired(first).await?;
+    until("no old session is left", PATIENCE, || async { Ok(stage.sessions(&old).await? == 0) }).await?;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut connection = pool.acquire().await.map_err(Failure)?;
+        let who = connection.query(WHO).await.map_err(Failure)?;
+        promise!(who == new, "{who} answers after retirement");
+        held.push(connection);
+    }
+    drop(held);
     pool.close().await;
     Ok(())
 }

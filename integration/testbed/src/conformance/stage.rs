@@ -81,7 +81,16 @@ impl Stage {
     }
 
     pub(super) async fn build(&self, adapter: &dyn Adapter, size: usize) -> Result<Arc<dyn Pool>, Failure> {
-        let pool = adapter.build(&self.target(), size, self.channel.current.clone()).await;
+        self.build_at(adapter, &self.target(), size).await
+    }
+
+    pub(super) async fn build_at(
+        &self,
+        adapter: &dyn Adapter,
+        target: &Target,
+        size: usize,
+    ) -> Result<Arc<dyn Pool>, Failure> {
+        let pool = adapter.build(target, size, self.channel.current.clone()).await;
         pool.map(Arc::from).map_err(|error| Failure(format!("{} cannot be built: {error}", adapter.name())))
     }
 

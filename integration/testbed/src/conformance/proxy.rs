@@ -1,0 +1,74 @@
+//! Between a pool and the server, to hold handshakes back.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+use super::{Failure, Target, stage::let_pass};
+
+/// Passes everything on, and can hold back what is said on new connections.
+pub(super) struct Proxy {
+    target: Target,
+    holds: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    pub(super) async fn to(server: &Target) -> Result<Self, Failure> {
+        let broken = |error: std::io::Error| Failure(format!("the proxy: {error}"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(broken)?;
+        let port = listener.local_addr().map_err(broken)?.port();
+        let target = Target { host: "127.0.0.1".to_owned(), port, database: server.database.clone() };
+        let holds = Arc::new(AtomicBool::new(false));
+        let (held, server) = (Arc::clone(&holds), (server.host.clone(), server.port));
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(pass(client, server.clone(), Arc::clone(&held)));
+            }
+        });
+        Ok(Self { target, holds, task })
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Holds back every connection made from now on until [`release`](Self::release).
+    pub(super) fn hold(&self) {
+        self.holds.store(true, Ordering::Release);
+    }
+
+    /// Lets what was held back go on, and what comes later pass.
+    pub(super) fn release(&self) {
+        self.holds.store(false, Ordering::Release);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The client has chosen its credentials once it has sent its first packet; what is held back is the server's answer.
+async fn pass(mut client: TcpStream, server: (String, u16), holds: Arc<AtomicBool>) {
+    let Ok(mut server) = TcpStream::connect(server).await else { return };
+    if holds.load(Ordering::Acquire) {
+        let mut first = [0; 8];
+        while client.peek(&mut first).await.is_ok_and(|read| read < first.len() && read > 0) {}
+        while holds.load(Ordering::Acquire) {
+            let_pass(Duration::from_millis(5)).await;
+        }
+    }
+    let _ = copy_bidirectional(&mut client, &mut server).await;
+}
