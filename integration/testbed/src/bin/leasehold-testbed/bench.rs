@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     process::{Command, ExitCode},
 };
 
@@ -13,12 +14,19 @@ pub(crate) struct Options {
     /// Prints one JSON object on stdout and nothing else.
     #[arg(long)]
     json: bool,
+    /// Options of that benchmark; `-- --help` after its name lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    more: Vec<OsString>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum What {
     /// What ten thousand keepers cost, and how a fleet of ten thousand processes spreads its requests.
     Keeper,
+    /// What queries feel of a rotation, in a pool of ours and in pools of others.
+    Rotation,
+    /// What our hooks add to a check-out and return.
+    Checkout,
 }
 
 /// Runs the benchmarks' own binary, optimized: it may need what this one must not.
@@ -26,12 +34,15 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let what = match options.what {
         What::Keeper => "keeper",
+        What::Rotation => "rotation",
+        What::Checkout => "checkout",
     };
     let mut command = Command::new(&cargo);
     command.args(["run", "--release", "--package", "leasehold-bench", "--", what]);
     if options.json {
         command.arg("--json");
     }
+    command.args(&options.more);
     match command.status() {
         // One that was ended by a signal has no code.
         Ok(status) => status.code().map_or(ExitCode::FAILURE, exit_code),

@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs a benchmark, optimized. Without servers.
+    /// Runs a benchmark, optimized.
     Bench(bench::Options),
     /// Runs the main job: queries through a pool whose token and credentials are renewed and replaced under it.
     Demo(demo::Options),
