@@ -5,7 +5,12 @@ mod picture;
 mod report;
 mod saturation;
 
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -61,13 +66,24 @@ struct Round {
 
 /// Measures everything, and draws the picture if there is to be one.
 pub(crate) fn run(options: &Options) -> Result<Report> {
+    if let Some(path) = &options.svg {
+        // Told now, not when everything has been measured.
+        write(path, "")?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let measured = runtime.block_on(measure(options))?;
     if let Some(path) = &options.svg {
-        let svg = picture::draw(&measured, options);
-        std::fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))?;
+        write(path, &picture::draw(&measured, options))?;
     }
     Ok(Report::new(options, &measured))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| fs::write(path, text))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 async fn measure(options: &Options) -> Result<Vec<Measured>> {
