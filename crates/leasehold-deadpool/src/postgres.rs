@@ -123,7 +123,7 @@ impl Postgres {
             current: current.clone(),
         };
         let manager = deadpool_postgres::Manager::from_connect(Config::new(), connector, self.manager);
-        let (noting, asking) = (Arc::clone(&tags), Arc::clone(&tags));
+        let (noting, asking, in_use) = (Arc::clone(&tags), Arc::clone(&tags), Arc::clone(&in_force));
         let builder = Pool::builder(manager)
             .runtime(Runtime::Tokio1)
             .create_timeout(Some(LONGEST_CREATE))
@@ -132,6 +132,9 @@ impl Postgres {
                 Ok(())
             }))
             .pre_recycle(Hook::sync_fn(move |client: &mut ClientWrapper, _| {
+                if in_use.is_uniform() {
+                    return Ok(());
+                }
                 match asking.of(client).map(|tag| tag.freshness()) {
                     Some(Freshness::Ended) => {
                         Err(HookError::message("its credentials have a successor, and end"))

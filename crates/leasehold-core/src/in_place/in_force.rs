@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,6 +21,8 @@ use crate::{
 pub struct InForce {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    /// Whether a connection is open that something else than what is in force has opened: a check-out asks this first.
+    mixed: AtomicBool,
     switched: Notify,
     emptied: Notify,
 }
@@ -54,7 +59,13 @@ impl InForce {
     pub fn new(first: Arc<Issued<Credentials>>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let state =
             State { issued: Some(first), since: clock.now(), last_reign: Duration::ZERO, open: Vec::new() };
-        Arc::new(Self { clock, state: Mutex::new(state), switched: Notify::new(), emptied: Notify::new() })
+        Arc::new(Self {
+            clock,
+            state: Mutex::new(state),
+            mixed: AtomicBool::new(false),
+            switched: Notify::new(),
+            emptied: Notify::new(),
+        })
     }
 
     /// The credentials for a new connection.
@@ -74,8 +85,20 @@ impl InForce {
             Some(entry) => entry.1 += 1,
             None => state.open.push((generation, 1)),
         }
+        self.note_whether_mixed(&state);
         drop(state);
         Tag { issued, in_force: Arc::clone(self) }
+    }
+
+    /// Whether every open connection was opened with what is in force, so that none has to be looked at. One load.
+    pub fn is_uniform(&self) -> bool {
+        !self.mixed.load(Ordering::Acquire)
+    }
+
+    fn note_whether_mixed(&self, state: &State) {
+        let in_force = state.issued.as_ref().map(|issued| issued.generation());
+        let mixed = state.open.iter().any(|(generation, _)| Some(*generation) != in_force);
+        self.mixed.store(mixed, Ordering::Release);
     }
 
     /// How many connections are open, or being opened, with what this generation brought.
@@ -94,6 +117,7 @@ impl InForce {
         let mut state = self.state();
         let before = state.issued.replace(Arc::clone(next));
         state.last_reign = std::mem::replace(&mut state.since, now).until(now);
+        self.note_whether_mixed(&state);
         drop(state);
         // Its `Drop` sends; nothing that somebody else wrote runs under our lock.
         drop(before);
@@ -186,6 +210,9 @@ impl Tag {
 
     /// Whether the connection may be handed out.
     pub fn freshness(&self) -> Freshness {
+        if self.in_force.is_uniform() {
+            return Freshness::Fresh;
+        }
         let state = self.in_force.state();
         // A static role keeps its username, and its sessions outlive a change of their password.
         let same_user = state.issued.as_ref().is_none_or(|in_force| {
@@ -211,6 +238,7 @@ impl Drop for Tag {
             entry.1 -= 1;
         }
         state.open.retain(|entry| entry.1 > 0);
+        self.in_force.note_whether_mixed(&state);
         if state.open.is_empty() {
             self.in_force.emptied.notify_waiters();
         }
