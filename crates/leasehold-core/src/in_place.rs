@@ -53,6 +53,7 @@ pub trait Slots: Send + Sync {
 
     /// Closes a connection to make room on the server for one that is about to be opened, and keeps its place in the pool,
     /// if that is possible: in a place that is given up, a pool may open another before we do, and with old credentials.
+    /// It must bound its own time.
     async fn make_room(&self, slot: Self::Slot) -> Option<Self::Slot> {
         self.give_up(slot).await;
         None
@@ -232,10 +233,18 @@ impl<P: Slots> InPlace<P> {
                 if let Some(place) = place {
                     self.slots.give_up(place).await;
                 }
-                self.slots.refill().await;
+                self.refill().await;
                 Err(error)
             }
         }
+    }
+
+    async fn refill(&self) {
+        let refilled = async {
+            self.slots.refill().await;
+            Ok(())
+        };
+        let _ = self.bounded(refilled).await;
     }
 
     /// A pool that opens its own may wait for a place in it; nobody waits for the pool to be full again.

@@ -14,6 +14,7 @@ use deadpool::{
 };
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, Issued, Party, Result,
+    clock::sleep_until,
     in_place::{Freshness, InForce, InPlace, Settings, Slots, Tag},
 };
 
@@ -85,15 +86,26 @@ impl<C: Connect> Manager<C> {
         Ok(Self { connect: Arc::new(connect), in_force, current })
     }
 
+    /// Credentials that were revoked are noticed here first: the keeper is told, and whoever waits for this connection
+    /// gets one with their successor.
     async fn open(&self) -> Result<Connection<C::Connection>> {
-        let tag = self.in_force.tag(self.in_force.get()?);
-        open(&*self.connect, tag).await.inspect_err(|error| {
-            if error.kind() == ErrorKind::CredentialsRefused
-                && let Ok(refused) = self.in_force.get()
-            {
-                self.current.reject(refused.generation(), error.kind());
+        let issued = self.in_force.get()?;
+        let generation = issued.generation();
+        let opened = match open(&*self.connect, self.in_force.tag(issued)).await {
+            Err(error) if error.kind() == ErrorKind::CredentialsRefused => Err(error),
+            Ok(late) if late.tag.freshness() == Freshness::Ended => Ok(late),
+            answer => return answer,
+        };
+        if let Err(error) = &opened {
+            self.current.reject(generation, error.kind());
+            let clock = self.in_force.clock();
+            tokio::select! {
+                () = self.in_force.succeeded(generation) => {}
+                () = sleep_until(clock, clock.now() + WAIT_FOR_SUCCESSOR) => return opened,
             }
-        })
+        }
+        drop(opened);
+        open(&*self.connect, self.in_force.tag(self.in_force.get()?)).await
     }
 }
 
@@ -133,6 +145,9 @@ impl<C: Connect> managed::Manager for Manager<C> {
     }
 
     async fn recycle(&self, connection: &mut Self::Type, _: &Metrics) -> RecycleResult<Error> {
+        if is_looking() {
+            return Ok(());
+        }
         if connection.tag.freshness() == Freshness::Ended {
             return Err(RecycleError::message("its credentials have a successor, and end"));
         }
@@ -214,7 +229,7 @@ impl<C: Connect> Slots for Managed<C> {
 
     async fn refill(&self) {
         if let Some(pool) = self.pool.upgrade() {
-            let _ = pool.get().await;
+            let _ = pool.timeout_get(&REFILL).await;
         }
     }
 
@@ -252,14 +267,28 @@ pub(crate) async fn dig<M: managed::Manager>(
         true
     });
     let mut above = Vec::new();
-    while there_is_one && pool.status().available > 0 {
-        match pool.timeout_get(&AT_ONCE).await {
-            Ok(found) if wanted(&found) => return Some(found),
+    let mut found = None;
+    while there_is_one && found.is_none() && pool.status().available > 0 {
+        match LOOKING.scope((), pool.timeout_get(&AT_ONCE)).await {
+            Ok(connection) if wanted(&connection) => found = Some(connection),
             Ok(other) => above.push(other),
             Err(_) => break,
         }
     }
-    None
+    // Back in their order.
+    while let Some(other) = above.pop() {
+        drop(other);
+    }
+    found
+}
+
+tokio::task_local! {
+    /// That it is the rotation which checks out: nothing is refused, and nothing asked of the database.
+    static LOOKING: ();
+}
+
+pub(crate) fn is_looking() -> bool {
+    LOOKING.try_with(|()| ()).is_ok()
 }
 
 /// Queues with the pool's callers, if it has no place left to open a connection in.
@@ -272,9 +301,13 @@ pub(crate) async fn queue<M: managed::Manager>(
         return None;
     }
     let in_turn = Timeouts { wait: Some(A_TURN), ..AT_ONCE };
-    pool.timeout_get(&in_turn).await.ok().filter(|connection| wanted(connection))
+    LOOKING.scope((), pool.timeout_get(&in_turn)).await.ok().filter(|connection| wanted(connection))
 }
 
+/// Opens a connection if there is a place for it, and queues with nobody.
+pub(crate) const REFILL: Timeouts = Timeouts { create: Some(Duration::from_secs(5)), ..AT_ONCE };
+/// A login, an issue and a proof take less.
+pub(crate) const WAIT_FOR_SUCCESSOR: Duration = Duration::from_secs(5);
 const A_TURN: Duration = Duration::from_millis(250);
 /// Neither waits for a place nor opens a connection.
 const AT_ONCE: Timeouts = Timeouts {

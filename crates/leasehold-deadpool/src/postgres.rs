@@ -16,9 +16,11 @@ use tokio_postgres::{
     tls::{MakeTlsConnect, TlsConnect},
 };
 
-use connect::{Connector, Dial, Dialer};
+use connect::{Connector, Dial, Dialer, OPEN_WITH};
 use slots::Slots;
 use tags::Tags;
+
+use crate::managed::is_looking;
 
 /// Builds a pool that opens its connections with whatever credentials are in force.
 ///
@@ -38,6 +40,7 @@ pub struct Postgres {
     dialer: Arc<dyn Dial>,
     manager: ManagerConfig,
     configure: Box<dyn FnOnce(PoolBuilder) -> PoolBuilder + Send>,
+    hooks: Vec<Hook>,
     settings: Settings,
 }
 
@@ -59,6 +62,7 @@ impl Postgres {
             dialer: Arc::new(Dialer { config, tls }),
             manager: ManagerConfig::default(),
             configure: Box::new(|pool| pool),
+            hooks: Vec::new(),
             settings: Settings::default(),
         }
     }
@@ -70,7 +74,16 @@ impl Postgres {
         self
     }
 
-    /// Sets the pool up: its size, its timeouts, and hooks of your own, which run after ours.
+    /// Adds a hook for connections that were just opened, those that the rotation opens included: `SET ROLE`, say. deadpool
+    /// runs hooks for what it opens itself only, so a `post_create` given to [`pool`](Self::pool) misses those.
+    #[must_use]
+    pub fn post_create(mut self, hook: Hook) -> Self {
+        self.hooks.push(hook);
+        self
+    }
+
+    /// Sets the pool up: its size, its timeouts, and `pre_recycle` and `post_recycle` hooks of your own, which run after
+    /// ours.
     #[must_use]
     pub fn pool(mut self, configure: impl FnOnce(PoolBuilder) -> PoolBuilder + Send + 'static) -> Self {
         self.configure = Box::new(configure);
@@ -97,9 +110,21 @@ impl Postgres {
     /// Nothing is left behind when the future is dropped.
     pub async fn connect(self, current: Current<Credentials>) -> Result<Pool> {
         let first = current.get()?;
-        let rotation = self.build(current)?;
-        let proof = rotation.pool.get().await.map_err(|error| match error {
-            deadpool_postgres::PoolError::Backend(error) => connect::translate(first.secret(), &error),
+        let rotation = self.build(current.clone())?;
+        // With these, and without a wait for successors, which nobody could adopt yet.
+        let tag = Arc::new(rotation.in_force.tag(Arc::clone(&first)));
+        let proof = OPEN_WITH.scope(tag, rotation.pool.get()).await.map_err(|error| match error {
+            deadpool_postgres::PoolError::Backend(error) => {
+                let error = connect::translate(first.secret(), &error);
+                if error.kind() == ErrorKind::CredentialsRefused {
+                    current.reject(first.generation(), error.kind());
+                }
+                error
+            }
+            deadpool_postgres::PoolError::PostCreateHook(error) => {
+                let message = format!("a post_create hook failed: {error}");
+                Error::new(ErrorKind::Unexpected, Party::Configuration, message)
+            }
             other => Error::new(ErrorKind::DatabaseUnavailable, Party::Database, other.to_string()),
         })?;
         drop(proof);
@@ -117,6 +142,8 @@ impl Postgres {
     fn build(self, current: Current<Credentials>) -> Result<Rotating> {
         let in_force = InForce::new(current.get()?, Arc::clone(current.clock()));
         let tags = Arc::new(Tags::default());
+        let hooks = Arc::new(self.hooks);
+        let hooks_of_pool = Arc::clone(&hooks);
         let connector = Connector {
             dialer: Arc::clone(&self.dialer),
             in_force: Arc::clone(&in_force),
@@ -131,8 +158,20 @@ impl Postgres {
                 noting.note(client);
                 Ok(())
             }))
+            .post_create(Hook::async_fn(move |client, metrics| {
+                let hooks = Arc::clone(&hooks_of_pool);
+                Box::pin(async move {
+                    for hook in &*hooks {
+                        match hook {
+                            Hook::Fn(hook) => hook(client, metrics)?,
+                            Hook::AsyncFn(hook) => hook(client, metrics).await?,
+                        }
+                    }
+                    Ok(())
+                })
+            }))
             .pre_recycle(Hook::sync_fn(move |client: &mut ClientWrapper, _| {
-                if in_use.is_uniform() {
+                if in_use.is_uniform() || is_looking() {
                     return Ok(());
                 }
                 match asking.of(client).map(|tag| tag.freshness()) {
@@ -145,13 +184,18 @@ impl Postgres {
         let pool = (self.configure)(builder)
             .build()
             .map_err(|error| Error::new(ErrorKind::Configuration, Party::Configuration, error.to_string()))?;
-        let slots = Slots { pool: pool.weak(), in_force: Arc::clone(&in_force), tags };
-        Ok(Rotating { pool, rotation: InPlace::new(slots, in_force, current, self.settings) })
+        let slots = Slots { pool: pool.weak(), in_force: Arc::clone(&in_force), tags, hooks };
+        Ok(Rotating {
+            pool,
+            in_force: Arc::clone(&in_force),
+            rotation: InPlace::new(slots, in_force, current, self.settings),
+        })
     }
 }
 
 struct Rotating {
     pool: Pool,
+    in_force: Arc<InForce>,
     rotation: InPlace<Slots>,
 }
 

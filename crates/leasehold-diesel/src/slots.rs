@@ -58,25 +58,6 @@ impl<C: Database> Slots<C> {
         found
     }
 
-    /// Waits for a turn like any caller, and for no longer than a moment, where every connection has somebody waiting for
-    /// it: nothing is ever idle there.
-    async fn queue(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Slot<C>> {
-        for _ in 0..TURNS {
-            let state = self.pool.state();
-            let saturated = state.idle_connections == 0 && state.connections == self.pool.max_size();
-            if !saturated || !self.shared.riders.any(wanted) {
-                return None;
-            }
-            let pool = self.pool.clone();
-            let turn = elsewhere(move || sweeping(|| pool.get_timeout(LONGEST_TURN)).ok().map(Slot::new));
-            let slot = turn.await.ok()??;
-            if slot.aboard.as_ref().is_some_and(|aboard| wanted(aboard.tag())) {
-                return Some(slot);
-            }
-        }
-        None
-    }
-
     fn release(&self) -> impl FnOnce(C) + Send + 'static {
         let customizer = Customize(Arc::clone(&self.shared.customizer));
         move |connection| customizer.on_release(connection)
@@ -138,10 +119,26 @@ impl<C: Database> in_place::Slots for Slots<C> {
     }
 
     async fn find(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Slot<C>> {
-        match self.dig(wanted) {
-            Some(slot) => Some(slot),
-            None => self.queue(wanted).await,
+        self.dig(wanted)
+    }
+
+    /// Waits for a turn like any caller, and for no longer than a moment, where every connection has somebody waiting for
+    /// it: nothing is ever idle there.
+    async fn queue(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Slot<C>> {
+        for _ in 0..TURNS {
+            let state = self.pool.state();
+            let saturated = state.idle_connections == 0 && state.connections == self.pool.max_size();
+            if !saturated || !self.shared.riders.any(wanted) {
+                return None;
+            }
+            let pool = self.pool.clone();
+            let turn = elsewhere(move || sweeping(|| pool.get_timeout(LONGEST_TURN)).ok().map(Slot::new));
+            let slot = turn.await.ok()??;
+            if slot.aboard.as_ref().is_some_and(|aboard| wanted(aboard.tag())) {
+                return Some(slot);
+            }
         }
+        None
     }
 
     async fn exchange(&self, mut slot: Slot<C>, connection: C) {

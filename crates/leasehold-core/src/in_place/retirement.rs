@@ -4,14 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, warn};
 
-use super::{InPlace, Slots, Tag, in_force::hard_phase};
+use super::{Freshness, InPlace, Slots, Tag, in_force::hard_phase};
 use crate::{
     Credentials, Error, ErrorKind, EventKind, Issued,
     clock::{Clock, Moment, sleep_until},
 };
 
 /// Exchanges idle connections of `old`, one at a time, until none is left or `old` has ended. Returns how many are.
-/// What is in our hand goes back to the pool when the future is dropped.
+/// What is in our hand goes back to the pool when the future is dropped. Past the end, as after a revocation, idle ones
+/// are exchanged all the same: otherwise the next check-out would evict them all at once.
 pub(super) async fn run<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>) -> usize {
     let (generation, clock) = (old.generation(), rotation.in_force.clock());
     let keeps_its_user =
@@ -20,11 +21,11 @@ pub(super) async fn run<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Creden
         return 0;
     }
     let (mut reported, mut terminated, mut failures, mut quiet) = (None, false, 0_u32, 0_u32);
-    let mut spare = None;
+    let (mut spare, mut exhausted) = (None, false);
     loop {
         let remaining = rotation.in_force.count(generation);
         let now = clock.now();
-        if remaining == 0 || now >= old.usable_until() {
+        if remaining == 0 || (exhausted && now >= old.usable_until()) {
             if let Some(spare) = spare {
                 rotation.slots.close(spare).await;
             }
@@ -41,6 +42,7 @@ pub(super) async fn run<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Creden
         if matches!(step, Step::NothingIdle) && callers_may_queue && rotation.slots.is_saturated() {
             step = step_in_passing(rotation, old, &mut spare).await;
         }
+        exhausted = !matches!(step, Step::Done);
         let pause = match step {
             Step::Done => {
                 (failures, quiet) = (0, 0);
@@ -74,10 +76,22 @@ async fn step<P: Slots>(
     let Ok(in_force) = rotation.in_force.get() else { return Step::NothingIdle };
     let generation = old.generation();
     let slots = &rotation.slots;
-    let wanted = |tag: &Tag| tag.generation() == generation;
+    // Whatever is not fresh: a generation that came later may end sooner.
+    let wanted = |tag: &Tag| tag.freshness() != Freshness::Fresh;
     let slot = match slots.find(&wanted).await {
-        // A pool whose callers queue has never anything idle; we are one caller more, now and then.
-        None if queue => slots.queue(&wanted).await,
+        // A pool whose callers queue has never anything idle; we are one caller more, now and then. What it is exchanged
+        // for is opened before, or whoever is behind us would wait for a handshake.
+        None if queue => {
+            if spare.is_none() {
+                let tag = rotation.in_force.tag(Arc::clone(&in_force));
+                match rotation.bounded(slots.open(tag)).await {
+                    Ok(connection) => *spare = Some(connection),
+                    Err(error) if error.kind() == ErrorKind::DatabaseFull => {}
+                    Err(error) => return failed(rotation, &in_force, &error),
+                }
+            }
+            slots.queue(&wanted).await
+        }
         found => found,
     };
     let Some(slot) = slot else { return Step::NothingIdle };

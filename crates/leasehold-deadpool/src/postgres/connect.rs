@@ -1,12 +1,12 @@
 //! Opens connections with the credentials in force.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc};
 
 use deadpool_postgres::Connect;
 use leasehold_core::{
-    Credentials, Current, Error, ErrorKind, ExposeSecret, Issued, Party,
+    Credentials, Current, Error, ErrorKind, ExposeSecret, Party,
     clock::sleep_until,
-    in_place::{InForce, Tag},
+    in_place::{Freshness, InForce, Tag},
 };
 use tokio::task::JoinHandle;
 use tokio_postgres::{
@@ -16,6 +16,7 @@ use tokio_postgres::{
 use tracing::debug;
 
 use super::tags;
+use crate::managed::WAIT_FOR_SUCCESSOR;
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -76,8 +77,11 @@ impl Connector {
             // The pool is closed, and its error type has no way to say so.
             return std::future::pending().await;
         };
-        let refused = match self.dial(&issued).await {
+        let tag = Arc::new(self.in_force.tag(Arc::clone(&issued)));
+        let refused = match self.dial_with(Arc::clone(&tag)).await {
             Err(error) if kind(&error) == ErrorKind::CredentialsRefused => error,
+            // The handshake took longer than its credentials lasted, and they have a successor.
+            Ok(_) if tag.freshness() == Freshness::Ended => return self.dial_with_those_in_force().await,
             answer => return answer,
         };
         self.current.reject(issued.generation(), ErrorKind::CredentialsRefused);
@@ -86,17 +90,15 @@ impl Connector {
             () = self.in_force.succeeded(issued.generation()) => {}
             () = sleep_until(&**clock, clock.now() + WAIT_FOR_SUCCESSOR) => return Err(refused),
         }
-        match self.in_force.get() {
-            Ok(successor) => self.dial(&successor).await,
-            Err(_) => Err(refused),
-        }
+        self.dial_with_those_in_force().await
     }
 
-    async fn dial(
-        &self,
-        issued: &Arc<Issued<Credentials>>,
-    ) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
-        self.dial_with(Arc::new(self.in_force.tag(Arc::clone(issued)))).await
+    async fn dial_with_those_in_force(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        match self.in_force.get() {
+            Ok(issued) => self.dial_with(Arc::new(self.in_force.tag(issued))).await,
+            // The pool is closed, and its error type has no way to say so.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     async fn dial_with(&self, tag: Arc<Tag>) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
@@ -146,6 +148,3 @@ fn shown(error: &tokio_postgres::Error) -> String {
         },
     }
 }
-
-/// A login, an issue and a proof take less.
-const WAIT_FOR_SUCCESSOR: Duration = Duration::from_secs(5);

@@ -1,10 +1,12 @@
 //! The rotation's view of the pool.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use deadpool::managed::{Manager as _, WeakPool};
-use deadpool_postgres::{ClientWrapper, Manager, Object};
+use deadpool_postgres::{ClientWrapper, Hook, Manager, Metrics, Object};
+use tokio::time::timeout;
+
 use leasehold_core::{
     Credentials, Error, ErrorKind, Issued, Party, Result,
     in_place::{self, InForce, Tag},
@@ -16,13 +18,16 @@ use super::{
 };
 use crate::{
     closing::closed,
-    managed::{dig, queue},
+    managed::{REFILL, dig, queue},
 };
+
+const LONGEST_END: Duration = Duration::from_secs(2);
 
 pub(super) struct Slots {
     pub(super) pool: WeakPool<Manager>,
     pub(super) in_force: Arc<InForce>,
     pub(super) tags: Arc<Tags>,
+    pub(super) hooks: Arc<Vec<Hook>>,
 }
 
 #[async_trait]
@@ -38,8 +43,23 @@ impl in_place::Slots for Slots {
         let tag = Arc::new(tag);
         // Through the manager, which alone can enter a connection into its list of statement caches.
         let created = OPEN_WITH.scope(Arc::clone(&tag), pool.manager().create()).await;
-        let client = created.map_err(|error| translate(tag.issued().secret(), &error))?;
+        let mut client = created.map_err(|error| translate(tag.issued().secret(), &error))?;
         self.tags.note(&client);
+        // deadpool runs hooks for what it opens itself only.
+        let metrics = Metrics::default();
+        for hook in &*self.hooks {
+            let outcome = match hook {
+                Hook::Fn(hook) => hook(&mut client, &metrics),
+                Hook::AsyncFn(hook) => hook(&mut client, &metrics).await,
+            };
+            outcome.map_err(|error| {
+                Error::new(
+                    ErrorKind::Unexpected,
+                    Party::Configuration,
+                    format!("a post_create hook failed: {error}"),
+                )
+            })?;
+        }
         Ok(client)
     }
 
@@ -63,13 +83,20 @@ impl in_place::Slots for Slots {
 
     async fn make_room(&self, slot: Object) -> Option<Object> {
         // Ended by the server, so that the pool does not know that it has room for another.
-        let _ = slot.simple_query("SELECT pg_terminate_backend(pg_backend_pid())").await;
+        let end = slot.simple_query("SELECT pg_terminate_backend(pg_backend_pid())");
+        let _ = timeout(LONGEST_END, end).await;
         Some(slot)
+    }
+
+    async fn close(&self, mut connection: ClientWrapper) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.manager().detach(&mut connection);
+        }
     }
 
     async fn refill(&self) {
         if let Some(pool) = self.pool.upgrade() {
-            let _ = pool.get().await;
+            let _ = pool.timeout_get(&REFILL).await;
         }
     }
 
