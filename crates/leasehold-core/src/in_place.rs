@@ -70,7 +70,7 @@ pub trait Slots: Send + Sync {
     }
 
     /// Whether all of the pool's places are borrowed, so that waiting callers take what comes back before
-    /// [`find`](Self::find) sees it. Only where [`exchange_next`](Self::exchange_next) can help.
+    /// [`find`](Self::find) sees it. Only where [`queue`](Self::queue) or [`exchange_next`](Self::exchange_next) can help.
     fn is_saturated(&self) -> bool {
         false
     }

@@ -213,6 +213,10 @@ impl<C: Connect> Slots for Managed<C> {
         dig(&self.pool.upgrade()?, |connection| wanted(&connection.tag)).await
     }
 
+    fn is_saturated(&self) -> bool {
+        self.pool.upgrade().is_some_and(|pool| is_saturated(&pool))
+    }
+
     async fn queue(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Self::Slot> {
         queue(&self.pool.upgrade()?, |connection| wanted(&connection.tag)).await
     }
@@ -291,15 +295,17 @@ pub(crate) fn is_looking() -> bool {
     LOOKING.try_with(|()| ()).is_ok()
 }
 
-/// Queues with the pool's callers, if it has no place left to open a connection in.
+/// Whether nothing is idle, and there is no place left to open a connection in.
+pub(crate) fn is_saturated<M: managed::Manager>(pool: &managed::Pool<M>) -> bool {
+    let status = pool.status();
+    status.available == 0 && status.size >= status.max_size
+}
+
+/// Queues with the pool's callers.
 pub(crate) async fn queue<M: managed::Manager>(
     pool: &managed::Pool<M>,
     wanted: impl Fn(&M::Type) -> bool,
 ) -> Option<Object<M>> {
-    let status = pool.status();
-    if status.size < status.max_size {
-        return None;
-    }
     let in_turn = Timeouts { wait: Some(A_TURN), ..AT_ONCE };
     LOOKING.scope((), pool.timeout_get(&in_turn)).await.ok().filter(|connection| wanted(connection))
 }

@@ -122,13 +122,16 @@ impl<C: Database> in_place::Slots for Slots<C> {
         self.dig(wanted)
     }
 
+    fn is_saturated(&self) -> bool {
+        let state = self.pool.state();
+        state.idle_connections == 0 && state.connections >= self.pool.max_size()
+    }
+
     /// Waits for a turn like any caller, and for no longer than a moment, where every connection has somebody waiting for
     /// it: nothing is ever idle there.
     async fn queue(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Slot<C>> {
         for _ in 0..TURNS {
-            let state = self.pool.state();
-            let saturated = state.idle_connections == 0 && state.connections == self.pool.max_size();
-            if !saturated || !self.shared.riders.any(wanted) {
+            if !self.is_saturated() || !self.shared.riders.any(wanted) {
                 return None;
             }
             let pool = self.pool.clone();

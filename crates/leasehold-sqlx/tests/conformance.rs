@@ -25,6 +25,7 @@ impl Adapter for Sqlx {
         Abilities {
             spare_sessions: 2,
             canary: true,
+            short: 1,
             notices_within: Duration::from_secs(4),
             ..Abilities::default()
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use leasehold_core::{
-    Credentials, Current, Error, ErrorKind, ExposeSecret, Party, Result,
+    Credentials, Current, Error, ErrorKind, ExposeSecret, Generation, Party, Result,
     in_place::{Freshness, InForce, Tag},
 };
 use tokio::{
@@ -67,6 +67,13 @@ impl Pool {
         Ok(Borrowed { connection: Some(connection), pool: Arc::clone(&self.0), _place: place })
     }
 
+    /// Checks an idle connection out of which `wanted` says yes, if there is one and a place is free in a moment.
+    pub(crate) async fn lend(&self, wanted: impl Fn(&Tag) -> bool) -> Option<Borrowed> {
+        let place = self.0.place().await?;
+        let connection = self.0.take(wanted)?;
+        Some(Borrowed { connection: Some(connection), pool: Arc::clone(&self.0), _place: place })
+    }
+
     /// Closes the pool: idle connections now, borrowed ones when they come back.
     pub fn close(&self) {
         self.0.places.close();
@@ -91,7 +98,10 @@ impl Inner {
         let (tag, mut config) = (Arc::new(tag), self.config.clone());
         let credentials = tag.issued().secret();
         config.user(credentials.username()).password(credentials.password().expose_secret());
-        let (client, connection) = config.connect(NoTls).await.map_err(|error| {
+        let opened = timeout(LONGEST_HANDSHAKE, config.connect(NoTls)).await.map_err(|_| {
+            Error::new(ErrorKind::DatabaseUnavailable, Party::Database, "the handshake took too long")
+        })?;
+        let (client, connection) = opened.map_err(|error| {
             let kind = error.code().map(|state| ErrorKind::of_sqlstate(state.code()));
             Error::new(kind.unwrap_or(ErrorKind::DatabaseUnavailable), Party::Database, error.to_string())
         })?;
@@ -115,8 +125,9 @@ impl Inner {
     }
 
     pub(crate) fn put(&self, connection: Connection) {
+        let mut idle = self.list();
         if !self.is_closed() {
-            self.list().push_back(connection);
+            idle.push_back(connection);
         }
     }
 
@@ -132,6 +143,21 @@ impl Inner {
 
     fn list(&self) -> MutexGuard<'_, VecDeque<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Borrowed {
+    pub(crate) fn generation(&self) -> Option<Generation> {
+        self.connection.as_ref().map(|connection| connection.tag.generation())
+    }
+
+    /// Closes the connection that was there.
+    pub(crate) fn put_in(&mut self, connection: Connection) {
+        self.connection = Some(connection);
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.connection = None;
     }
 }
 
@@ -166,6 +192,7 @@ impl fmt::Debug for Borrowed {
     }
 }
 
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(5);
 const A_TURN: Duration = Duration::from_millis(100);
 
 fn closed() -> Error {

@@ -8,11 +8,13 @@ use leasehold_core::{
     drive,
     in_place::{Freshness, InForce},
 };
+use tokio::time::timeout;
 use tokio_postgres::Config;
 
 use crate::pool::Pool;
 
-/// Builds a pool that opens its connections with whatever credentials are in force.
+/// Builds a pool that opens its connections with whatever credentials are in force, until it is closed: the rotation has a
+/// handle of its own.
 ///
 /// # Errors
 /// If there are no credentials, or the database refuses the first connection.
@@ -74,7 +76,7 @@ impl Rotate for Rotation {
             if remaining == 0 || self.current.clock().now() >= old.usable_until() {
                 return Retired { remaining: Some(remaining) };
             }
-            self.exchange_one(old).await;
+            self.exchange_one().await;
             self.pause(Duration::from_millis(20)).await;
         }
     }
@@ -82,33 +84,40 @@ impl Rotate for Rotation {
 
 impl Rotation {
     /// Opens the successor while the old connection lives, so that the pool never shrinks and a failure loses nothing.
-    async fn exchange_one(&self, old: &Issued<Credentials>) {
-        let pool = &self.pool.0;
-        let Some(_place) = pool.place().await else { return };
-        let Some(stale) = pool.take(|tag| tag.generation() == old.generation()) else { return };
-        let Ok(in_force) = pool.in_force.get() else { return };
-        match pool.open(pool.in_force.tag(in_force)).await {
-            Ok(fresh) => pool.put(fresh),
-            Err(error) if error.kind() == ErrorKind::DatabaseFull => drop(stale),
-            Err(_) => pool.put(stale),
+    async fn exchange_one(&self) {
+        let Some(mut lent) = self.pool.lend(|tag| tag.freshness() != Freshness::Fresh).await else { return };
+        let Ok(in_force) = self.pool.0.in_force.get() else { return };
+        let tag = || self.pool.0.in_force.tag(Arc::clone(&in_force));
+        match self.pool.0.open(tag()).await {
+            Ok(fresh) => lent.put_in(fresh),
+            // Its own is the only room there is.
+            Err(error) if error.kind() == ErrorKind::DatabaseFull => {
+                lent.close();
+                self.pause(Duration::from_millis(100)).await;
+                if let Ok(fresh) = self.pool.0.open(tag()).await {
+                    lent.put_in(fresh);
+                }
+            }
+            Err(_) => {}
         }
     }
 
     /// Ends when the pool is closed. Now and then it asks the database whether it still knows the user.
     async fn watch(&self) {
-        let pool = &self.pool.0;
-        while !pool.is_closed() {
+        while !self.pool.0.is_closed() {
             self.pause(Duration::from_millis(500)).await;
-            let Some(_place) = pool.place().await else { continue };
-            let Some(connection) = pool.take(|tag| tag.freshness() == Freshness::Fresh) else { continue };
-            if let Err(error) = connection.client.simple_query("SELECT session_user").await
+            let Some(lent) = self.pool.lend(|tag| tag.freshness() == Freshness::Fresh).await else {
+                continue;
+            };
+            let asked = timeout(LONGEST, lent.simple_query("SELECT session_user")).await;
+            if let Ok(Err(error)) = asked
                 && error.code().is_some_and(|state| {
                     ErrorKind::of_sqlstate(state.code()) == ErrorKind::CredentialsRefused
                 })
+                && let Some(generation) = lent.generation()
             {
-                self.current.reject(connection.tag.generation(), ErrorKind::CredentialsRefused);
+                self.current.reject(generation, ErrorKind::CredentialsRefused);
             }
-            pool.put(connection);
         }
     }
 
@@ -117,6 +126,9 @@ impl Rotation {
         sleep_until(&**clock, clock.now() + time).await;
     }
 }
+
+/// For a question to the database.
+const LONGEST: Duration = Duration::from_secs(5);
 
 fn waits(full: &leasehold_core::Error) -> leasehold_core::Error {
     let message = format!("{}; it waits until a connection is idle", full.message());

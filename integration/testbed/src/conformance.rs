@@ -78,6 +78,8 @@ pub struct Abilities {
     pub spare_sessions: usize,
     /// Whether one of those is a canary, which yields its room before a rotation has to wait for any.
     pub canary: bool,
+    /// By how many connections it may be smaller while one is exchanged.
+    pub short: usize,
     /// Whether it opens all of its connections when it is built, so that a check-out never waits for a handshake.
     pub opens_all_at_once: bool,
     /// How soon a user that was dropped behind its back is noticed and replaced.
@@ -94,6 +96,7 @@ impl Default for Abilities {
         Self {
             spare_sessions: 1,
             canary: false,
+            short: 0,
             opens_all_at_once: false,
             notices_within: Duration::from_secs(10),
             counts: true,

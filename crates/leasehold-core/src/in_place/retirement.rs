@@ -43,6 +43,13 @@ pub(super) async fn run<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Creden
             step = step_in_passing(rotation, old, &mut spare).await;
         }
         exhausted = !matches!(step, Step::Done);
+        if exhausted
+            && !rotation.slots.is_saturated()
+            && let Some(spare) = spare.take()
+        {
+            // Whatever is still borrowed may be so for long.
+            rotation.slots.close(spare).await;
+        }
         let pause = match step {
             Step::Done => {
                 (failures, quiet) = (0, 0);
@@ -81,7 +88,7 @@ async fn step<P: Slots>(
     let slot = match slots.find(&wanted).await {
         // A pool whose callers queue has never anything idle; we are one caller more, now and then. What it is exchanged
         // for is opened before, or whoever is behind us would wait for a handshake.
-        None if queue => {
+        None if queue && slots.is_saturated() => {
             if spare.is_none() {
                 let tag = rotation.in_force.tag(Arc::clone(&in_force));
                 match rotation.bounded(slots.open(tag)).await {

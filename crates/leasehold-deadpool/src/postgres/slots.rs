@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     closing::closed,
-    managed::{REFILL, dig, queue},
+    managed::{REFILL, dig, is_saturated, queue},
 };
 
 const LONGEST_END: Duration = Duration::from_secs(2);
@@ -65,6 +65,10 @@ impl in_place::Slots for Slots {
 
     async fn find(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Object> {
         dig(&self.pool.upgrade()?, |client| self.tags.of(client).is_some_and(|tag| wanted(&tag))).await
+    }
+
+    fn is_saturated(&self) -> bool {
+        self.pool.upgrade().is_some_and(|pool| is_saturated(&pool))
     }
 
     async fn queue(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Object> {

@@ -82,7 +82,7 @@ pub async fn under_openbao(adapter: &dyn Adapter) -> Result<(), Failure> {
             measured.failed, measured.queries, measured.failures
         )));
     }
-    let (most, allowed) = (watcher.most(), SIZE + adapter.abilities().spare_sessions);
+    let ((_, most), allowed) = (watcher.stop(), SIZE + adapter.abilities().spare_sessions);
     if most > allowed {
         return Err(Failure(format!("{most} sessions at once, where {allowed} are promised")));
     }

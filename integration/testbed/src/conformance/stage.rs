@@ -37,6 +37,7 @@ pub(super) struct Stage {
     testbed: Arc<Testbed>,
     channel: Channel<Credentials>,
     events: Arc<Mutex<Vec<Event>>>,
+    gone: Vec<Generation>,
 }
 
 impl Stage {
@@ -45,7 +46,7 @@ impl Stage {
         let channel = publish::channel("database/creds/conformance", Arc::new(SystemClock));
         let events = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(record(channel.current.events(), Arc::clone(&events)));
-        Ok(Self { testbed, channel, events })
+        Ok(Self { testbed, channel, events, gone: Vec::new() })
     }
 
     pub(super) fn postgres(&self) -> &Postgres {
@@ -127,6 +128,14 @@ impl Stage {
             _ => None,
         };
         self.event("retired", generation, retired).await
+    }
+
+    /// Whether the last user of these credentials has let go of them.
+    pub(super) fn farewell(&mut self, of: Generation) -> bool {
+        while let Ok(record) = self.channel.farewells.try_recv() {
+            self.gone.push(record.generation());
+        }
+        self.gone.contains(&of)
     }
 
     /// How often something happened.
