@@ -107,10 +107,8 @@ impl<C: Connect> Manager<C> {
             answer => return answer,
         };
         self.shared.current()?.reject(issued.generation(), refused.kind());
-        let clock = in_force.clock();
-        tokio::select! {
-            () = in_force.succeeded(issued.generation()) => {}
-            () = sleep_until(clock, clock.now() + WAIT_FOR_SUCCESSOR) => return Err(refused),
+        if !in_force.succeeded_soon(issued.generation()).await {
+            return Err(refused);
         }
         self.open(in_force.tag(in_force.get()?)).await
     }
@@ -222,6 +220,3 @@ impl<T> fmt::Debug for Connection<T> {
         f.debug_struct("Connection").field("tag", &self.tag).finish_non_exhaustive()
     }
 }
-
-/// A login, an issue and a proof take less.
-const WAIT_FOR_SUCCESSOR: Duration = Duration::from_secs(5);

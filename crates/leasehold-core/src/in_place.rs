@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tracing::{debug, warn};
 
-pub use in_force::{Freshness, InForce, Tag};
+pub use in_force::{Freshness, InForce, Tag, hard_phase};
 
 use crate::{
     Credentials, Current, Error, ErrorKind, Generation, Issued, Party, Result, Retired, Rotate,
@@ -192,8 +192,7 @@ impl<P: Slots> InPlace<P> {
 
     /// Opens a connection with `next`; where there is no room for it, in the room of one that is idle.
     async fn prove(&self, next: &Arc<Issued<Credentials>>) -> Result<(P::Connection, Room<P::Slot>)> {
-        let open = || self.bounded(self.slots.open(self.in_force.tag(Arc::clone(next))));
-        let full = match open().await {
+        let full = match self.open(next).await {
             Err(error) if error.kind() == ErrorKind::DatabaseFull => error,
             answer => return answer.map(|connection| (connection, Room::Found)),
         };
@@ -208,6 +207,11 @@ impl<P: Slots> InPlace<P> {
         Ok((connection, Room::Made(place)))
     }
 
+    /// Opens a connection with these credentials, in bounded time.
+    async fn open(&self, issued: &Arc<Issued<Credentials>>) -> Result<P::Connection> {
+        self.bounded(self.slots.open(self.in_force.tag(Arc::clone(issued)))).await
+    }
+
     /// Closes a connection of the pool and opens one with `issued` in its room on the server. Returns its place in the
     /// pool too, if that could be kept.
     async fn open_in_room_of(
@@ -215,17 +219,16 @@ impl<P: Slots> InPlace<P> {
         idle: P::Slot,
         issued: &Arc<Issued<Credentials>>,
     ) -> Result<(P::Connection, Option<P::Slot>)> {
-        let open = || self.bounded(self.slots.open(self.in_force.tag(Arc::clone(issued))));
         let place = self.slots.make_room(idle).await;
         let clock = self.current.clock();
-        let mut answer = open().await;
+        let mut answer = self.open(issued).await;
         // The server takes a moment to notice that a connection has gone.
         for wait in [10, 30, 100, 300] {
             if !matches!(&answer, Err(error) if error.kind() == ErrorKind::DatabaseFull) {
                 break;
             }
             sleep_until(&**clock, clock.now() + Duration::from_millis(wait)).await;
-            answer = open().await;
+            answer = self.open(issued).await;
         }
         match answer {
             Ok(connection) => Ok((connection, place)),

@@ -14,7 +14,6 @@ use deadpool::{
 };
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, Issued, Party, Result,
-    clock::sleep_until,
     in_place::{Freshness, InForce, InPlace, Settings, Slots, Tag},
 };
 
@@ -98,10 +97,8 @@ impl<C: Connect> Manager<C> {
         };
         if let Err(error) = &opened {
             self.current.reject(generation, error.kind());
-            let clock = self.in_force.clock();
-            tokio::select! {
-                () = self.in_force.succeeded(generation) => {}
-                () = sleep_until(clock, clock.now() + WAIT_FOR_SUCCESSOR) => return opened,
+            if !self.in_force.succeeded_soon(generation).await {
+                return opened;
             }
         }
         drop(opened);
@@ -312,8 +309,6 @@ pub(crate) async fn queue<M: managed::Manager>(
 
 /// Opens a connection if there is a place for it, and queues with nobody.
 pub(crate) const REFILL: Timeouts = Timeouts { create: Some(Duration::from_secs(5)), ..AT_ONCE };
-/// A login, an issue and a proof take less.
-pub(crate) const WAIT_FOR_SUCCESSOR: Duration = Duration::from_secs(5);
 const A_TURN: Duration = Duration::from_millis(250);
 /// Neither waits for a place nor opens a connection.
 const AT_ONCE: Timeouts = Timeouts {

@@ -12,6 +12,7 @@ use std::{
 use leasehold_core::{
     Credentials, Generation, Issued,
     clock::{Clock, Moment},
+    in_place::{Freshness, hard_phase},
 };
 
 #[expect(
@@ -64,17 +65,6 @@ impl Superseded {
     }
 }
 
-/// What to do with a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It was opened with what is in force.
-    Fresh,
-    /// It was opened with what has a successor, and works.
-    Stale,
-    /// It was opened with what has a successor, and what opened it is about to end.
-    Ended,
-}
-
 impl Gate {
     pub(crate) fn new(clock: Arc<dyn Clock>, first: InForce, tells_identity: bool) -> Self {
         let state = State { in_force: Some(first), since: 0, past: Past::default() };
@@ -88,15 +78,15 @@ impl Gate {
     }
 
     /// What to do with a connection of this age. One load and one comparison for a fresh one.
-    pub(crate) fn verdict(&self, age: Duration) -> Verdict {
+    pub(crate) fn verdict(&self, age: Duration) -> Freshness {
         let newest = self.newest_switch.load(Ordering::Acquire);
         if newest == 0 {
-            return Verdict::Fresh;
+            return Freshness::Fresh;
         }
         // The age was taken a moment ago, so this errs towards young: nothing fresh is ever called stale.
         let created = nanos(self.zero.elapsed().saturating_sub(age));
         if created >= newest {
-            return Verdict::Fresh;
+            return Freshness::Fresh;
         }
         self.read().past.verdict(created, self.clock.now())
     }
@@ -220,14 +210,14 @@ struct Past {
 
 impl Past {
     /// Created before a switch means: by what that switch replaced, or by something older.
-    fn verdict(&self, created: u64, now: Moment) -> Verdict {
+    fn verdict(&self, created: u64, now: Moment) -> Freshness {
         if created < self.ended {
-            return Verdict::Ended;
+            return Freshness::Ended;
         }
         match self.superseded.iter().find(|old| created < old.until) {
-            Some(old) if now >= hard_phase(&old.issued) => Verdict::Ended,
-            Some(_) => Verdict::Stale,
-            None => Verdict::Fresh,
+            Some(old) if now >= hard_phase(&old.issued) => Freshness::Ended,
+            Some(_) => Freshness::Stale,
+            None => Freshness::Fresh,
         }
     }
 
@@ -237,14 +227,6 @@ impl Past {
         }
     }
 }
-
-/// From when on connections of superseded credentials are refused to everybody.
-pub(crate) fn hard_phase(old: &Issued<Credentials>) -> Moment {
-    old.usable_until().earlier(LEAD)
-}
-
-/// A statement that begins when a connection is handed out should have a chance to end in time.
-const LEAD: Duration = Duration::from_secs(1);
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
@@ -283,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_age_tells_the_generation_and_its_end_tells_the_verdict() {
-        use Verdict::{Ended, Fresh, Stale};
+        use Freshness::{Ended, Fresh, Stale};
         // Usable until 10 s and 20 s; replaced at 4 s and 8 s.
         let past = past(&["a", "b"], &[4, 8]);
         for (created, now, verdict) in [
@@ -308,9 +290,9 @@ mod tests {
         let first = past.superseded[0].issued.generation();
         past.end(first);
         past.superseded.pop_front();
-        assert_eq!(past.verdict(3 * SECOND, ZERO), Verdict::Ended);
-        assert_eq!(past.verdict(4 * SECOND, ZERO), Verdict::Stale);
-        assert_eq!(past.verdict(8 * SECOND, ZERO), Verdict::Fresh);
+        assert_eq!(past.verdict(3 * SECOND, ZERO), Freshness::Ended);
+        assert_eq!(past.verdict(4 * SECOND, ZERO), Freshness::Stale);
+        assert_eq!(past.verdict(8 * SECOND, ZERO), Freshness::Fresh);
     }
 
     #[test]
@@ -318,13 +300,13 @@ mod tests {
         let mut issued = issue(&["static", "static", "other"]).into_iter();
         let gate = Gate::new(Arc::new(SystemClock), issued.next().unwrap(), true);
         let age = || gate.zero.elapsed();
-        assert_eq!(gate.verdict(age()), Verdict::Fresh, "long past its end, and without a successor");
+        assert_eq!(gate.verdict(age()), Freshness::Fresh, "long past its end, and without a successor");
         gate.switch(issued.next().unwrap(), true, || {});
-        assert_eq!(gate.verdict(age()), Verdict::Fresh, "a password is no user");
+        assert_eq!(gate.verdict(age()), Freshness::Fresh, "a password is no user");
         assert!(!gate.has_switched());
         gate.switch(issued.next().unwrap(), true, || {});
-        assert_eq!(gate.verdict(age()), Verdict::Ended);
-        assert_eq!(gate.verdict(Duration::ZERO), Verdict::Fresh);
+        assert_eq!(gate.verdict(age()), Freshness::Ended);
+        assert_eq!(gate.verdict(Duration::ZERO), Freshness::Fresh);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::{
     Credentials, Error, ErrorKind, Generation, Issued, Party, Result,
-    clock::{Clock, Moment},
+    clock::{Clock, Moment, sleep_until},
 };
 
 /// The credentials that a pool opens its connections with: those adopted last, which are not always the latest issued.
@@ -150,6 +150,18 @@ impl InForce {
         }
     }
 
+    /// For a connector whose credentials were refused and who has told the keeper: waits for their successor, for five
+    /// seconds at most. Returns whether other credentials are in force by then, or the pool is closed.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn succeeded_soon(&self, refused: Generation) -> bool {
+        tokio::select! {
+            () = self.succeeded(refused) => true,
+            () = sleep_until(&*self.clock, self.clock.now() + WAIT_FOR_SUCCESSOR) => false,
+        }
+    }
+
     /// Waits until the pool is [closed](Self::close).
     ///
     /// # Cancel safety
@@ -247,7 +259,7 @@ impl Drop for Tag {
 
 /// From when on connections of superseded credentials are refused to everybody: a statement that begins when one is
 /// handed out should have a chance to end in time.
-pub(super) fn hard_phase(old: &Issued<Credentials>) -> Moment {
+pub fn hard_phase(old: &Issued<Credentials>) -> Moment {
     old.usable_until().earlier(LEAD)
 }
 
@@ -264,4 +276,6 @@ impl fmt::Debug for Tag {
     }
 }
 
+/// A login, an issue and a proof take less.
+const WAIT_FOR_SUCCESSOR: Duration = Duration::from_secs(5);
 const LEAD: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use tracing::{debug, warn};
 
 use super::{Freshness, InPlace, Slots, Tag, in_force::hard_phase};
 use crate::{
-    Credentials, Error, ErrorKind, EventKind, Issued,
+    Credentials, Error, ErrorKind, EventKind, Issued, Result,
     clock::{Clock, Moment, sleep_until},
 };
 
@@ -89,13 +89,10 @@ async fn step<P: Slots>(
         // A pool whose callers queue has never anything idle; we are one caller more, now and then. What it is exchanged
         // for is opened before, or whoever is behind us would wait for a handshake.
         None if queue && slots.is_saturated() => {
-            if spare.is_none() {
-                let tag = rotation.in_force.tag(Arc::clone(&in_force));
-                match rotation.bounded(slots.open(tag)).await {
-                    Ok(connection) => *spare = Some(connection),
-                    Err(error) if error.kind() == ErrorKind::DatabaseFull => {}
-                    Err(error) => return failed(rotation, &in_force, &error),
-                }
+            match take_or_open(rotation, spare, &in_force).await {
+                Ok(connection) => *spare = Some(connection),
+                Err(error) if error.kind() == ErrorKind::DatabaseFull => {}
+                Err(error) => return failed(rotation, &in_force, &error),
             }
             slots.queue(&wanted).await
         }
@@ -106,11 +103,7 @@ async fn step<P: Slots>(
         slots.give_up(slot).await;
         return Step::Done;
     }
-    let opened = match spare.take() {
-        Some(spare) => Ok(spare),
-        None => rotation.bounded(slots.open(rotation.in_force.tag(Arc::clone(&in_force)))).await,
-    };
-    match opened {
+    match take_or_open(rotation, spare, &in_force).await {
         Ok(connection) => {
             slots.exchange(slot, connection).await;
             Step::Done
@@ -138,11 +131,7 @@ async fn step_in_passing<P: Slots>(
     spare: &mut Option<P::Connection>,
 ) -> Step {
     let Ok(in_force) = rotation.in_force.get() else { return Step::NothingIdle };
-    let opened = match spare.take() {
-        Some(spare) => Ok(spare),
-        None => rotation.bounded(rotation.slots.open(rotation.in_force.tag(Arc::clone(&in_force)))).await,
-    };
-    let connection = match opened {
+    let connection = match take_or_open(rotation, spare, &in_force).await {
         Ok(connection) => connection,
         // Of these, the next one that is idle makes room.
         Err(error) if error.kind() == ErrorKind::DatabaseFull => return Step::NothingIdle,
@@ -152,6 +141,18 @@ async fn step_in_passing<P: Slots>(
     let until = until_something_is_due(clock, old, clock.now() + IN_PASSING);
     *spare = rotation.slots.exchange_next(old.generation(), connection, until).await;
     if spare.is_none() { Step::Done } else { Step::NothingIdle }
+}
+
+/// The connection that is open already and has no place yet, or another.
+async fn take_or_open<P: Slots>(
+    rotation: &InPlace<P>,
+    spare: &mut Option<P::Connection>,
+    in_force: &Arc<Issued<Credentials>>,
+) -> Result<P::Connection> {
+    match spare.take() {
+        Some(spare) => Ok(spare),
+        None => rotation.open(in_force).await,
+    }
 }
 
 fn failed<P: Slots>(rotation: &InPlace<P>, in_force: &Issued<Credentials>, error: &Error) -> Step {

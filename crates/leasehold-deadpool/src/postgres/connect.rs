@@ -5,7 +5,6 @@ use std::{pin::Pin, sync::Arc};
 use deadpool_postgres::Connect;
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, ExposeSecret, Party,
-    clock::sleep_until,
     in_place::{Freshness, InForce, Tag},
 };
 use tokio::task::JoinHandle;
@@ -16,7 +15,6 @@ use tokio_postgres::{
 use tracing::debug;
 
 use super::tags;
-use crate::managed::WAIT_FOR_SUCCESSOR;
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -85,10 +83,8 @@ impl Connector {
             answer => return answer,
         };
         self.current.reject(issued.generation(), ErrorKind::CredentialsRefused);
-        let clock = self.current.clock();
-        tokio::select! {
-            () = self.in_force.succeeded(issued.generation()) => {}
-            () = sleep_until(&**clock, clock.now() + WAIT_FOR_SUCCESSOR) => return Err(refused),
+        if !self.in_force.succeeded_soon(issued.generation()).await {
+            return Err(refused);
         }
         self.dial_with_those_in_force().await
     }

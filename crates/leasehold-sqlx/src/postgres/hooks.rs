@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use leasehold_core::in_place::Freshness;
 use sqlx::{
     PgConnection,
     pool::PoolConnectionMetadata,
@@ -17,7 +18,7 @@ use sqlx::{
 use tracing::debug;
 
 use super::{error, session};
-use crate::gate::{Gate, Verdict};
+use crate::gate::Gate;
 
 pub(super) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
 pub(super) type Hook<T> =
@@ -106,10 +107,10 @@ pub(super) fn install(
         .before_acquire(move |connection, metadata| {
             let user = before_acquire.as_ref();
             match (at_acquire.verdict(metadata.age), SWEEP.try_with(Arc::clone).ok()) {
-                (Verdict::Fresh | Verdict::Stale, None) => pass(user, connection, metadata),
-                (Verdict::Ended, None) => Box::pin(Answer::<false>),
-                (Verdict::Stale | Verdict::Ended, Some(sweep)) => refuse_stale(&sweep, &metadata),
-                (Verdict::Fresh, Some(sweep)) => {
+                (Freshness::Fresh | Freshness::Stale, None) => pass(user, connection, metadata),
+                (Freshness::Ended, None) => Box::pin(Answer::<false>),
+                (Freshness::Stale | Freshness::Ended, Some(sweep)) => refuse_stale(&sweep, &metadata),
+                (Freshness::Fresh, Some(sweep)) => {
                     let (gate, user) = (Arc::clone(&at_acquire), user.cloned());
                     Box::pin(async move {
                         if !is_who_is_in_force(connection, &gate).await? {
@@ -123,8 +124,8 @@ pub(super) fn install(
             }
         })
         .after_release(move |connection, metadata| match at_release.verdict(metadata.age) {
-            Verdict::Ended => Box::pin(Answer::<false>),
-            Verdict::Fresh | Verdict::Stale => pass(after_release.as_ref(), connection, metadata),
+            Freshness::Ended => Box::pin(Answer::<false>),
+            Freshness::Fresh | Freshness::Stale => pass(after_release.as_ref(), connection, metadata),
         })
 }
 

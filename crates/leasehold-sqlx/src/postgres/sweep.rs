@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use leasehold_core::{
     EventKind,
     clock::{Moment, sleep_until},
+    in_place::hard_phase,
 };
 use tracing::{debug, warn};
 
@@ -14,7 +15,7 @@ use super::{
     rotation::Rotation,
     session,
 };
-use crate::gate::{Superseded, hard_phase};
+use crate::gate::Superseded;
 
 /// The retirement of one generation. Nothing is lost when it is dropped: a step that is under way goes on by itself.
 pub(super) struct Retirement<'a> {
