@@ -4,6 +4,7 @@
 //! make a test of each case. Each starts its own PostgreSQL, and some a real OpenBao.
 
 mod cases;
+mod database;
 mod proxy;
 mod service;
 mod stage;
@@ -14,11 +15,13 @@ use async_trait::async_trait;
 use leasehold_core::{Credentials, Current};
 
 pub use cases::{
-    any_character_in_a_password, borrowed_across_the_switch, cancelled_acquires, closed_during_rotation,
-    dropped_behind_its_back, hand_over, never_returned, no_room_for_another, nothing_secret_is_printed,
-    refused_credentials, refused_handshakes, restarted_during_rotation, saturated, straddling_handshake,
+    a_limit_of_the_users_own, any_character_in_a_password, borrowed_across_the_switch, cancelled_acquires,
+    closed_during_rotation, dropped_behind_its_back, hand_over, handshakes_on_nobodys_path, never_returned,
+    no_room_for_another, nothing_secret_is_printed, refused_credentials, refused_handshakes,
+    restarted_during_rotation, saturated, straddling_handshake,
 };
-pub use service::{revoked_by_an_operator, under_openbao};
+pub use database::Server;
+pub use service::{revocation_statements, revoked_by_an_operator, under_openbao};
 pub use stage::Target;
 
 /// Builds pools of one kind.
@@ -26,6 +29,11 @@ pub use stage::Target;
 pub trait Adapter: Send + Sync + 'static {
     /// What it is called in reports.
     fn name(&self) -> &'static str;
+
+    /// What its pools connect to.
+    fn server(&self) -> Server {
+        Server::default()
+    }
 
     /// What the pool can do, where pools differ.
     fn abilities(&self) -> Abilities {
@@ -64,11 +72,11 @@ pub trait Pool: Send + Sync + 'static {
 /// A connection that was checked out. Dropping it gives it back.
 #[async_trait]
 pub trait Connection: Send {
-    /// Runs `sql`, which answers one text, and returns that.
+    /// Runs a statement, or a [command](Server::Redis), which answers one text, and returns that.
     ///
     /// # Errors
     /// What a caller would see.
-    async fn query(&mut self, sql: &'static str) -> Result<String, String>;
+    async fn query(&mut self, statement: &'static str) -> Result<String, String>;
 }
 
 /// Where pools differ.
@@ -86,6 +94,8 @@ pub struct Abilities {
     pub notices_within: Duration,
     /// Whether connections by generation can be counted.
     pub counts: bool,
+    /// Whether open connections log in again as the new user, borrowed ones included, instead of being exchanged.
+    pub logs_in_again: bool,
     /// Whether sessions that are borrowed when their credentials end are ended by the server.
     pub terminates: bool,
 }
@@ -100,6 +110,7 @@ impl Default for Abilities {
             opens_all_at_once: false,
             notices_within: Duration::from_secs(10),
             counts: true,
+            logs_in_again: false,
             terminates: false,
         }
     }
@@ -128,8 +139,9 @@ impl<E: Into<crate::Error>> From<E> for Failure {
 macro_rules! conformance_tests {
     ($adapter:expr) => {
         $crate::conformance_tests!(@each $adapter,
-            hand_over, under_openbao, revoked_by_an_operator, saturated, borrowed_across_the_switch, never_returned, cancelled_acquires,
-            refused_credentials, restarted_during_rotation, no_room_for_another, any_character_in_a_password,
+            hand_over, handshakes_on_nobodys_path, under_openbao, revocation_statements, revoked_by_an_operator, saturated,
+            borrowed_across_the_switch, never_returned, cancelled_acquires, refused_credentials, restarted_during_rotation,
+            no_room_for_another, a_limit_of_the_users_own, any_character_in_a_password,
             dropped_behind_its_back, refused_handshakes, straddling_handshake, nothing_secret_is_printed, closed_during_rotation);
     };
     (@each $adapter:expr, $($case:ident),*) => {

@@ -109,7 +109,12 @@ impl Redis {
 
     /// Gives a command as the superuser: text is a string, nothing is `Null`.
     pub async fn command(&self, words: &[&str]) -> Result<Value> {
-        self.log_in(SUPERUSER, &self.password).await?.command(words).await
+        self.administrate().await?.command(words).await
+    }
+
+    /// Opens a session of the superuser.
+    pub(crate) async fn administrate(&self) -> Result<RedisSession> {
+        self.log_in(SUPERUSER, &self.password).await
     }
 
     /// Opens a session.

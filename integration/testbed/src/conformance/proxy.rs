@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -20,6 +20,7 @@ use super::{Failure, Target, stage::let_pass};
 pub(super) struct Proxy {
     target: Target,
     holds: Arc<AtomicBool>,
+    delay: Arc<Delay>,
     task: JoinHandle<()>,
 }
 
@@ -30,13 +31,15 @@ impl Proxy {
         let port = listener.local_addr().map_err(broken)?.port();
         let target = Target { host: "127.0.0.1".to_owned(), port, database: server.database.clone() };
         let holds = Arc::new(AtomicBool::new(false));
-        let (held, server) = (Arc::clone(&holds), (server.host.clone(), server.port));
+        let delay = Arc::<Delay>::default();
+        let (held, delays) = (Arc::clone(&holds), Arc::clone(&delay));
+        let server = (server.host.clone(), server.port);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, server.clone(), Arc::clone(&held)));
+                tokio::spawn(pass(client, server.clone(), Arc::clone(&held), Arc::clone(&delays)));
             }
         });
-        Ok(Self { target, holds, task })
+        Ok(Self { target, holds, delay, task })
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -48,10 +51,27 @@ impl Proxy {
         self.holds.store(true, Ordering::Release);
     }
 
+    /// Holds back every connection made from now on for so long.
+    pub(super) fn delay(&self, handshake: Duration) {
+        let millis = u64::try_from(handshake.as_millis()).unwrap_or(u64::MAX);
+        self.delay.millis.store(millis, Ordering::Release);
+    }
+
+    /// How many connections were delayed.
+    pub(super) fn delayed(&self) -> usize {
+        self.delay.connections.load(Ordering::Acquire)
+    }
+
     /// Lets what was held back go on, and what comes later pass.
     pub(super) fn release(&self) {
         self.holds.store(false, Ordering::Release);
     }
+}
+
+#[derive(Default)]
+struct Delay {
+    millis: AtomicU64,
+    connections: AtomicUsize,
 }
 
 impl Drop for Proxy {
@@ -61,7 +81,7 @@ impl Drop for Proxy {
 }
 
 /// The client has chosen its credentials once it has sent its first packet; what is held back is the server's answer.
-async fn pass(mut client: TcpStream, server: (String, u16), holds: Arc<AtomicBool>) {
+async fn pass(mut client: TcpStream, server: (String, u16), holds: Arc<AtomicBool>, delay: Arc<Delay>) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     if holds.load(Ordering::Acquire) {
         let mut first = [0; 8];
@@ -69,6 +89,11 @@ async fn pass(mut client: TcpStream, server: (String, u16), holds: Arc<AtomicBoo
         while holds.load(Ordering::Acquire) {
             let_pass(Duration::from_millis(5)).await;
         }
+    }
+    let millis = delay.millis.load(Ordering::Acquire);
+    if millis > 0 {
+        delay.connections.fetch_add(1, Ordering::AcqRel);
+        let_pass(Duration::from_millis(millis)).await;
     }
     let _ = copy_bidirectional(&mut client, &mut server).await;
 }

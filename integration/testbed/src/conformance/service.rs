@@ -1,6 +1,6 @@
 //! The cases that need the whole: a login, a role, two keepers and a real OpenBao.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use leasehold_auth::Kubernetes;
 use leasehold_core::{Credentials, EventKind, Token, Vault};
@@ -9,14 +9,15 @@ use leasehold_secrets::DatabaseRole;
 use leasehold_vault::Client;
 
 use super::{
-    Adapter, Failure, Pool,
-    cases::Watcher,
-    stage::{PATIENCE, READ, fill, load, target, until},
+    Adapter, Failure, Pool, Server,
+    cases::{Watcher, every_connection_answers},
+    database::Database,
+    stage::{PATIENCE, fill, load, until},
 };
-use crate::{Config, Testbed};
+use crate::Config;
 
 struct Service {
-    testbed: Arc<Testbed>,
+    database: Database,
     token: Keeper<Token>,
     login: Keeper<Credentials>,
     pool: Arc<dyn Pool>,
@@ -24,17 +25,18 @@ struct Service {
 
 impl Service {
     async fn start(adapter: &dyn Adapter, config: Config, size: usize) -> Result<Self, Failure> {
-        let testbed = Arc::new(Testbed::start(config).await?);
+        let database = Database::start(adapter.server(), config).await?;
+        let testbed = Arc::clone(&database.testbed);
         let vault: Arc<dyn Vault> =
             Arc::new(said(Client::builder().address(testbed.openbao().address()).build())?);
         let login = Kubernetes::new(Arc::clone(&vault), testbed.role())
             .mount(testbed.kubernetes_mount())
             .jwt_path(testbed.service_account().token_path());
         let token = said(Keeper::start(login).await)?;
-        let role = DatabaseRole::new(vault, token.current(), testbed.db_role());
+        let role = DatabaseRole::new(vault, token.current(), database.role()?);
         let login = said(Keeper::start(role).await)?;
-        let pool = adapter.build(&target(&testbed), size, login.current()).await.map_err(Failure)?;
-        Ok(Self { testbed, token, login, pool: Arc::from(pool) })
+        let pool = adapter.build(&database.target()?, size, login.current()).await.map_err(Failure)?;
+        Ok(Self { database, token, login, pool: Arc::from(pool) })
     }
 
     /// Leaf first. Afterwards nothing is left on either server.
@@ -44,11 +46,7 @@ impl Service {
         said(self.login.shutdown().await)?;
         said(self.token.shutdown().await)?;
         until("no lease, token, user or session is left", PATIENCE, || async {
-            let leases = self.testbed.openbao().leases().await?.len();
-            let tokens = self.testbed.openbao().tokens().await?.len();
-            let users = self.testbed.postgres().dynamic_users().await?.len();
-            let orphans = self.testbed.postgres().orphaned_sessions().await?;
-            Ok(leases + tokens + users + orphans == 0)
+            Ok(self.database.remains().await? == 0)
         })
         .await
         .map(drop)
@@ -63,8 +61,8 @@ pub async fn under_openbao(adapter: &dyn Adapter) -> Result<(), Failure> {
     let service = Service::start(adapter, Config::default(), SIZE).await?;
     fill(&service.pool, SIZE).await?;
     let mut events = service.login.events();
-    let load = load(&service.pool, 200);
-    let watcher = Watcher::start(Arc::clone(&service.testbed));
+    let load = load(&service.pool, adapter.server(), 200);
+    let watcher = Watcher::start(service.database.clone());
     let mut adopted = 0;
     until("three rotations under two tokens", 3 * PATIENCE, || {
         while let Ok(event) = events.try_recv() {
@@ -89,6 +87,69 @@ pub async fn under_openbao(adapter: &dyn Adapter) -> Result<(), Failure> {
     service.stop().await
 }
 
+/// However a role ends its users, none has a connection by then: users lose their login, and keep their sessions; or
+/// keep both, and lose their rights. Redis has no such statements.
+///
+/// # Errors
+/// What was not kept.
+pub async fn revocation_statements(adapter: &dyn Adapter) -> Result<(), Failure> {
+    let ways: &[&[&str]] = match adapter.server() {
+        Server::Postgres => &[
+            &[r#"ALTER ROLE "{{name}}" NOLOGIN"#],
+            &[r#"REVOKE pipeline_reader FROM "{{name}}""#, r#"ALTER ROLE "{{name}}" CONNECTION LIMIT 0"#],
+        ],
+        Server::MariaDb => &[
+            &["ALTER USER '{{name}}'@'%' ACCOUNT LOCK"],
+            &["REVOKE ALL PRIVILEGES, GRANT OPTION FROM '{{name}}'@'%'"],
+        ],
+        Server::Redis => &[],
+    };
+    let minute = Duration::from_secs(60);
+    let config = Config {
+        lease_ttl: Duration::from_secs(6),
+        lease_max_ttl: Duration::from_secs(10),
+        token_ttl: minute,
+        token_max_ttl: minute,
+        ..Config::default()
+    };
+    for statements in ways {
+        let service = Service::start(adapter, config.clone(), 4).await?;
+        service.database.revoke_with(statements).await?;
+        fill(&service.pool, 4).await?;
+        let (current, mut events) = (service.login.current(), service.login.events());
+        let load = load(&service.pool, adapter.server(), 100);
+        let (mut users, mut revoked) = (HashMap::new(), None);
+        until("a lease is revoked", 2 * PATIENCE, || {
+            if let Ok(issued) = current.get() {
+                users.insert(issued.generation(), issued.secret().username().to_owned());
+            }
+            while let Ok(event) = events.try_recv() {
+                // One that had ended before is none of ours.
+                if matches!(event.kind, EventKind::Revoked { .. }) {
+                    revoked = users.get(&event.generation).cloned();
+                }
+            }
+            let found = revoked.is_some();
+            async move { Ok(found) }
+        })
+        .await?;
+        drop(current);
+        let user = revoked.unwrap_or_default();
+        let left = service.database.sessions_of(&user).await?;
+        let measured = load.stop().await;
+        if left + usize::try_from(measured.failed).unwrap_or(usize::MAX) > 0 {
+            return Err(Failure(format!(
+                "{statements:?}: {left} sessions left, {} of {} queries failed: {:?}",
+                measured.failed, measured.queries, measured.failures
+            )));
+        }
+        service.pool.close().await;
+        said(service.login.shutdown().await)?;
+        said(service.token.shutdown().await)?;
+    }
+    Ok(())
+}
+
 /// An operator revokes the lease: noticed as early as the adapter says, and then every connection is a new user's.
 ///
 /// # Errors
@@ -104,26 +165,14 @@ pub async fn revoked_by_an_operator(adapter: &dyn Adapter) -> Result<(), Failure
     };
     let service = Service::start(adapter, long, 4).await?;
     fill(&service.pool, 4).await?;
-    let load = load(&service.pool, 20);
-    service.testbed.openbao().revoke_prefix("database/creds").await?;
+    let load = load(&service.pool, adapter.server(), 20);
+    service.database.testbed.openbao().revoke_prefix("database/creds").await?;
     let within = adapter.abilities().notices_within;
     until("a successor", within, || async {
         Ok(service.login.health().generation.is_some_and(|generation| generation.number() > 1))
     })
     .await?;
-    until("every connection answers", PATIENCE, || async {
-        for _ in 0..8 {
-            let answer = match service.pool.acquire().await {
-                Ok(mut connection) => connection.query(READ).await,
-                Err(error) => Err(error),
-            };
-            if answer.is_err() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    })
-    .await?;
+    every_connection_answers(&service.pool, adapter.server().read()).await?;
     load.stop().await;
     service.stop().await
 }

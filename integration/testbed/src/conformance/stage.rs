@@ -16,8 +16,11 @@ use tokio::{
     time::{Instant, interval},
 };
 
-use super::{Adapter, Failure, Pool};
-use crate::{Config, Postgres, Testbed, load::Load};
+use super::{
+    Adapter, Failure, Pool,
+    database::{Database, Server},
+};
+use crate::{Config, load::Load};
 
 /// Where a pool connects to.
 #[derive(Clone, Debug)]
@@ -34,42 +37,41 @@ pub struct Target {
 /// What a case plays on: a server, and a keeper of credentials in the case's own hands.
 #[derive(Debug)]
 pub(super) struct Stage {
-    testbed: Arc<Testbed>,
+    database: Database,
     channel: Channel<Credentials>,
     events: Arc<Mutex<Vec<Event>>>,
     gone: Vec<Generation>,
 }
 
 impl Stage {
-    pub(super) async fn set() -> Result<Self, Failure> {
-        let testbed = Arc::new(Testbed::start(Config::default()).await?);
+    pub(super) async fn set(adapter: &dyn Adapter) -> Result<Self, Failure> {
+        let database = Database::start(adapter.server(), Config::default()).await?;
         let channel = publish::channel("database/creds/conformance", Arc::new(SystemClock));
         let events = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(record(channel.current.events(), Arc::clone(&events)));
-        Ok(Self { testbed, channel, events, gone: Vec::new() })
+        Ok(Self { database, channel, events, gone: Vec::new() })
     }
 
-    pub(super) fn postgres(&self) -> &Postgres {
-        self.testbed.postgres()
+    pub(super) fn database(&self) -> &Database {
+        &self.database
     }
 
-    pub(super) fn testbed(&self) -> Arc<Testbed> {
-        Arc::clone(&self.testbed)
+    pub(super) fn who(&self) -> &'static str {
+        self.database.server.who()
     }
 
-    pub(super) fn target(&self) -> Target {
-        target(&self.testbed)
+    pub(super) fn read(&self) -> &'static str {
+        self.database.server.read()
+    }
+
+    pub(super) fn load(&self, pool: &Arc<dyn Pool>, rate: u32) -> Load {
+        load(pool, self.database.server, rate)
     }
 
     /// Makes a user who may read, and returns its name.
     pub(super) async fn user(&self, name: &str, password: &str) -> Result<String, Failure> {
         let name = format!("v-{name}");
-        let password = password.replace('\'', "''");
-        let sql = format!(
-            "SET standard_conforming_strings = on; CREATE ROLE \"{name}\" LOGIN PASSWORD '{password}'; \
-             GRANT SELECT ON measurements TO \"{name}\""
-        );
-        self.postgres().execute(&sql).await?;
+        self.database.create(&name, password, None).await?;
         Ok(name)
     }
 
@@ -82,7 +84,7 @@ impl Stage {
     }
 
     pub(super) async fn build(&self, adapter: &dyn Adapter, size: usize) -> Result<Arc<dyn Pool>, Failure> {
-        self.build_at(adapter, &self.target(), size).await
+        self.build_at(adapter, &self.database.target()?, size).await
     }
 
     pub(super) async fn build_at(
@@ -130,6 +132,24 @@ impl Stage {
         self.event("retired", generation, retired).await
     }
 
+    /// Waits until the keeper is told that this generation is refused.
+    pub(super) async fn rejected(
+        &mut self,
+        why: &str,
+        generation: Generation,
+        within: Duration,
+    ) -> Result<(), Failure> {
+        until(&format!("{why}: the keeper is told"), within, || {
+            let mut told = false;
+            while let Ok(rejection) = self.channel.rejections.try_recv() {
+                told |= rejection.generation == generation;
+            }
+            async move { Ok(told) }
+        })
+        .await
+        .map(drop)
+    }
+
     /// Whether the last user of these credentials has let go of them.
     pub(super) fn farewell(&mut self, of: Generation) -> bool {
         while let Ok(record) = self.channel.farewells.try_recv() {
@@ -145,7 +165,7 @@ impl Stage {
     }
 
     pub(super) async fn sessions(&self, user: &str) -> Result<usize, Failure> {
-        Ok(self.postgres().sessions_of(user).await?)
+        self.database.sessions_of(user).await
     }
 }
 
@@ -159,21 +179,12 @@ async fn record(mut from: broadcast::Receiver<Event>, into: Arc<Mutex<Vec<Event>
     }
 }
 
-pub(super) fn target(testbed: &Testbed) -> Target {
-    let postgres = testbed.postgres();
-    Target {
-        host: postgres.host().to_owned(),
-        port: postgres.port(),
-        database: postgres.database().to_owned(),
-    }
-}
-
 /// Has a pool answer queries that a dropped user cannot, at a steady rate.
-pub(super) fn load(pool: &Arc<dyn Pool>, rate: u32) -> Load {
+pub(super) fn load(pool: &Arc<dyn Pool>, server: Server, rate: u32) -> Load {
     let pool = Arc::clone(pool);
     Load::start(rate, move || {
         let pool = Arc::clone(&pool);
-        async move { pool.acquire().await?.query(READ).await.map(drop) }
+        async move { pool.acquire().await?.query(server.read()).await.map(drop) }
     })
 }
 
@@ -213,8 +224,5 @@ pub(super) async fn let_pass(time: Duration) {
     tokio::time::sleep_until(Instant::now() + time).await;
 }
 
-/// A query that a user who was dropped cannot run.
-pub(super) const READ: &str = "SELECT count(*)::text FROM measurements";
-pub(super) const WHO: &str = "SELECT session_user::text";
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
