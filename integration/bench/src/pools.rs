@@ -1,6 +1,8 @@
 //! The pools that are compared, three ways each. Another pool is a file beside these, and a line in [`ADAPTERS`].
 
+mod bb8;
 mod deadpool_postgres;
+mod diesel;
 mod newest;
 mod sqlx;
 
@@ -12,7 +14,8 @@ use leasehold_core::{Credentials, Current, async_trait};
 use crate::server::Place;
 
 /// Every pool that is measured.
-pub(crate) const ADAPTERS: [&dyn Adapter; 2] = [&sqlx::Sqlx, &deadpool_postgres::DeadpoolPostgres];
+pub(crate) const ADAPTERS: [&dyn Adapter; 4] =
+    [&sqlx::Sqlx, &deadpool_postgres::DeadpoolPostgres, &bb8::Bb8, &diesel::Diesel];
 
 /// Builds pools of one kind. Whatever can be set is left at the pool's own defaults, but for its size and what
 /// [`Tuning`] says.
