@@ -156,7 +156,7 @@ impl<C: Connect> bb8::ManageConnection for Manager<C> {
             let message = "a connection was closed whose credentials have a successor, and end";
             return Err(Error::new(ErrorKind::CredentialsRefused, Party::Database, message));
         }
-        self.bounded(self.shared.connect.check(&mut connection.connection)).await
+        self.shared.connect.check(&mut connection.connection).await
     }
 
     fn has_broken(&self, connection: &mut Self::Connection) -> bool {

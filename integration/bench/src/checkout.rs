@@ -2,6 +2,7 @@
 
 mod instructions;
 mod report;
+pub(crate) mod valgrind;
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,7 +39,13 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         let mut instructions = Instructions::counted();
         let mut adapters = Vec::new();
         for adapter in ADAPTERS {
-            adapters.push(measure(adapter, &server, options, instructions.as_mut()).await?);
+            let mut of = measure(adapter, &server, options, instructions.as_mut()).await?;
+            if instructions.is_none()
+                && let Some(counts) = valgrind::count(adapter, &server, options.connections).await?
+            {
+                of = of.with_instructions(counts);
+            }
+            adapters.push(of);
         }
         Ok(Report { adapters })
     })
@@ -51,7 +58,7 @@ async fn measure(
     mut instructions: Option<&mut Instructions>,
 ) -> Result<OfAdapter> {
     let users = server.make_users(2).await?;
-    let tuning = Tuning { size: options.connections, ask_at_check_out: false };
+    let tuning = Tuning { size: options.connections, ask_at_check_out: false, ask_now_and_then: true };
     let mut keeper = KeeperByHand::new(users.clone());
     let build = async |way| adapter.build(way, &server.place(), tuning, keeper.current()).await;
     let (plain, ours) = (build(Way::Plain).await?, build(Way::Leasehold).await?);

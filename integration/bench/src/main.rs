@@ -38,6 +38,9 @@ enum What {
     Rotation(rotation::Options),
     /// What our hooks add to a check-out and return.
     Checkout(checkout::Options),
+    /// What `checkout` runs under valgrind.
+    #[command(hide = true)]
+    CheckoutUnderValgrind(checkout::valgrind::Part),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         What::Keeper => keeper::run().and_then(|report| print(&report, json)),
         What::Rotation(options) => rotation::run(&options).and_then(|report| print(&report, json)),
         What::Checkout(options) => checkout::run(&options).and_then(|report| print(&report, json)),
+        What::CheckoutUnderValgrind(part) => checkout::valgrind::play(&part),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@ mod sqlx;
 use std::sync::Arc;
 
 use anyhow::Result;
-use leasehold_core::{Credentials, Current, async_trait};
+use leasehold_core::{Credentials, Current, async_trait, in_place::Settings};
 
 use crate::server::Place;
 
@@ -52,6 +52,16 @@ pub(crate) struct Tuning {
     pub(crate) size: u32,
     /// Whether a pool that asks the server at each check-out, unless told otherwise, does so.
     pub(crate) ask_at_check_out: bool,
+    /// Whether ours asks the database now and then if it still knows its user.
+    pub(crate) ask_now_and_then: bool,
+}
+
+impl Tuning {
+    /// How ours is rotated, where that is not its own default.
+    fn settings(self) -> Settings {
+        let settings = Settings::default();
+        Settings { ask_every: settings.ask_every.filter(|_| self.ask_now_and_then), ..settings }
+    }
 }
 
 /// A pool that is measured.

@@ -47,7 +47,7 @@ impl Options {
     }
 
     fn tuning(&self) -> Tuning {
-        Tuning { size: self.connections.get(), ask_at_check_out: true }
+        Tuning { size: self.connections.get(), ask_at_check_out: true, ask_now_and_then: true }
     }
 }
 

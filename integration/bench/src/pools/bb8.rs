@@ -45,7 +45,11 @@ impl Adapter for Bb8 {
             }
             Way::Leasehold => {
                 let postgres = leasehold_bb8::postgres::Postgres::new(base);
-                let ours = postgres.pool(move |pool| pool.max_size(size)).connect(current).await?;
+                let ours = postgres
+                    .pool(move |pool| pool.max_size(size))
+                    .settings(tuning.settings())
+                    .connect(current)
+                    .await?;
                 let pool = ::bb8::Pool::clone(&ours);
                 Arc::new(Measured { pool, client: |ours| ours, size, ours: Some(ours) })
             }

@@ -40,7 +40,11 @@ impl Adapter for DeadpoolPostgres {
             }
             Way::CloseAtCheckOut => close_at_check_out(base, sized, current)?,
             Way::Leasehold => {
-                leasehold_deadpool::postgres::Postgres::new(base).pool(sized).connect(current).await?
+                leasehold_deadpool::postgres::Postgres::new(base)
+                    .pool(sized)
+                    .settings(tuning.settings())
+                    .connect(current)
+                    .await?
             }
         })))
     }

@@ -46,7 +46,11 @@ impl Adapter for Diesel {
             }
             Way::Leasehold => {
                 let postgres = leasehold_diesel::Postgres::new(&format!("postgres://{base}"))?;
-                let pool = postgres.pool(move |pool| pool.max_size(size)).connect(current).await?;
+                let pool = postgres
+                    .pool(move |pool| pool.max_size(size))
+                    .settings(tuning.settings())
+                    .connect(current)
+                    .await?;
                 measured(pool, |connection| connection)
             }
         })

@@ -39,7 +39,11 @@ impl Adapter for Sqlx {
             Way::Plain => options.connect_with(with(&base, current.get()?.secret())).await?,
             Way::CloseAtCheckOut => close_at_check_out(base, options, current).await?,
             Way::Leasehold => {
-                leasehold_sqlx::Postgres::new(base).pool_settings(options).connect(current).await?
+                leasehold_sqlx::Postgres::new(base)
+                    .pool_settings(options)
+                    .canary_interval(tuning.settings().ask_every)
+                    .connect(current)
+                    .await?
             }
         })))
     }
