@@ -4,6 +4,7 @@
 
 mod adopt;
 mod ask;
+mod cancelled;
 mod no_room;
 mod pool;
 mod retire;
