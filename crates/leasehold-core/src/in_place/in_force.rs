@@ -111,10 +111,14 @@ impl InForce {
         self.state().open.clone()
     }
 
-    /// Puts proved credentials in force.
+    /// Puts proved credentials in force. Nothing happens once it is [closed](Self::close): a pool may be closed while its
+    /// rotation proves a successor.
     pub fn switch(&self, next: &Arc<Issued<Credentials>>) {
         let now = self.clock.now();
         let mut state = self.state();
+        if state.issued.is_none() {
+            return;
+        }
         let before = state.issued.replace(Arc::clone(next));
         state.last_reign = std::mem::replace(&mut state.since, now).until(now);
         self.note_whether_mixed(&state);

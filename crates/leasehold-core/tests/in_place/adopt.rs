@@ -48,3 +48,16 @@ async fn the_proof_is_closed_if_nothing_stale_is_idle() {
     drop(borrowed);
     assert_eq!(stage.pool.idle(), [Some(1); 3]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_was_closed_meanwhile_stays_closed() {
+    let mut stage = Stage::of(1);
+    let next = stage.issue("second");
+    let closing = async {
+        stage.pass(crate::stage::millis(2)).await;
+        stage.in_force.close();
+    };
+    let (adopted, ()) = tokio::join!(stage.rotation.adopt(&next), closing);
+    drop(adopted);
+    assert_eq!(kind(stage.in_force.get()), Some(ErrorKind::Closed));
+}
