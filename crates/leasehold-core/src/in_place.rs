@@ -105,7 +105,8 @@ pub trait Slots: Send + Sync + 'static {
         false
     }
 
-    /// Asks the database whether it still knows the user of this connection: `SELECT session_user`, say.
+    /// Asks the database whether it still knows the user of this connection: `SELECT session_user`, say. A connection that
+    /// does not answer in time is [given up](Self::give_up).
     ///
     /// # Errors
     /// [`CredentialsRefused`](ErrorKind::CredentialsRefused) if it does not.
@@ -183,15 +184,20 @@ impl<P: Slots> InPlace<P> {
             let Some(mut slot) = slots.find(&|tag| tag.generation() == generation).await else {
                 continue;
             };
-            match self.0.bounded(slots.ask(&mut slot)).await {
-                Err(error) if error.kind() == ErrorKind::CredentialsRefused => {
+            match self.0.within(slots.ask(&mut slot)).await {
+                Some(Err(error)) if error.kind() == ErrorKind::CredentialsRefused => {
                     warn!(secret = current.name(), %generation, %error, "the database does not know the user in force any more");
                     current.reject(generation, error.kind());
                 }
-                Err(error) => {
-                    debug!(secret = current.name(), %generation, %error, "the database does not answer")
+                Some(Err(error)) => {
+                    debug!(secret = current.name(), %generation, %error, "the database does not answer");
                 }
-                Ok(()) => {}
+                Some(Ok(())) => {}
+                None => {
+                    debug!(secret = current.name(), %generation, "the database does not answer in time");
+                    // Whoever had it next might read the answer that is still to come.
+                    let _ = self.0.give_up(slot).await;
+                }
             }
         }
     }

@@ -41,17 +41,18 @@ impl<P: Slots> Inner<P> {
         connection: P::Connection,
     ) -> Result<()> {
         let this = Arc::clone(self);
-        to_its_end(turn, async move {
+        to_its_end(async move {
             this.slots.exchange(slot, connection).await;
+            drop(turn);
             Ok(())
         })
         .await
     }
 
     /// Closes a connection and gives its place up.
-    pub(super) async fn give_up(self: &Arc<Self>, turn: Turn, slot: P::Slot) -> Result<()> {
+    pub(super) async fn give_up(self: &Arc<Self>, slot: P::Slot) -> Result<()> {
         let this = Arc::clone(self);
-        to_its_end(turn, async move {
+        to_its_end(async move {
             this.slots.give_up(slot).await;
             Ok(())
         })
@@ -68,7 +69,8 @@ impl<P: Slots> Inner<P> {
         opened: impl FnOnce(&InForce) + Send + 'static,
     ) -> Result<()> {
         let (this, issued) = (Arc::clone(self), Arc::clone(issued));
-        to_its_end(turn, async move {
+        to_its_end(async move {
+            let _turn = turn;
             let place = this.slots.make_room(idle).await;
             match this.open_in_room(&issued).await {
                 Ok(connection) => {
@@ -135,13 +137,8 @@ impl<P: Slots> Inner<P> {
 
 /// Does what must not stop between the end of one session and the beginning of another, however many newer generations
 /// arrive meanwhile: whoever waits for it may be dropped. A dead connection would go back to the pool otherwise.
-async fn to_its_end(turn: Turn, work: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
-    let task = async move {
-        let done = work.await;
-        drop(turn);
-        done
-    };
-    tokio::spawn(task.in_current_span()).await.unwrap_or_else(|_| {
+async fn to_its_end(work: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+    tokio::spawn(work.in_current_span()).await.unwrap_or_else(|_| {
         let message = "a step of the pool's rotation panicked, or its runtime has ended";
         Err(Error::new(ErrorKind::Unexpected, Party::Configuration, message))
     })

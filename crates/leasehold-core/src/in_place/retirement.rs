@@ -105,7 +105,7 @@ async fn step<P: Slots>(
     };
     let Some(slot) = slot else { return Step::NothingIdle };
     let exchanged = if slots.is_surplus(&slot, rotation.in_force.last_reign()) {
-        rotation.give_up(turn, slot).await
+        rotation.give_up(slot).await
     } else {
         exchange(rotation, turn, slot, spare, &in_force).await
     };

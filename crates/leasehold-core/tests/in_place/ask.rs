@@ -30,6 +30,19 @@ async fn an_idle_connection_is_asked_every_so_often_and_a_refusal_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_question_without_an_answer_is_bounded_and_its_connection_given_up() {
+    let Stage { clock, mut channel, pool, rotation, .. } = Stage::of(2);
+    pool.set(|script| script.answer = Outcome::Hangs);
+    let running = tokio::spawn(rotation.run());
+    leasehold_core::clock::sleep_until(&*clock, leasehold_core::clock::Clock::now(&*clock) + secs(8)).await;
+    assert_eq!(pool.log(|log| (log.asked.len(), log.given_up)), (1, 1));
+    // The answer may still come, and would be taken for another's.
+    assert_eq!((pool.idle(), pool.empty()), (vec![Some(1)], 1));
+    assert!(channel.rejections.try_recv().is_err());
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_asked_if_so_desired() {
     let settings = Settings { ask_every: None, ..Settings::default() };
     let Stage { clock, pool, rotation, in_force, .. } = Stage::with(2, secs(3600), settings);
