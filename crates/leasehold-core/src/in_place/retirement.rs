@@ -39,6 +39,10 @@ pub(super) async fn run<P: Slots>(rotation: &Arc<Inner<P>>, old: &Arc<Issued<Cre
             rotation.current.report(generation, EventKind::Retiring { remaining });
         }
         if now >= hard_phase(old) && !std::mem::replace(&mut terminated, true) {
+            if let Some(spare) = spare.take() {
+                // Terminating takes a session of its own.
+                rotation.slots.close(spare).await;
+            }
             terminate(rotation, old, remaining).await;
         }
         let callers_may_queue = quiet >= QUIET;

@@ -373,6 +373,7 @@ impl Slots for Pool {
 
     async fn terminate(&self, old: &Arc<Issued<Credentials>>) -> Result<usize> {
         self.0.state().log.terminated.push(self.0.clock.now());
+        let _session = self.0.server.enter().ok_or_else(|| error(ErrorKind::DatabaseFull))?;
         Ok(self.0.in_force.count(old.generation()))
     }
 

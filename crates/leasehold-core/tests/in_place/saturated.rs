@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use leasehold_core::in_place::{Settings, Slots};
+
 use crate::{
     pool::{Pool, Slot, WhenSaturated},
     stage::{Stage, millis, secs},
@@ -103,7 +105,7 @@ async fn the_spare_connection_is_closed_when_nothing_is_left_to_retire() {
         assert_eq!(stage.pool.server().sessions(), 3);
         // Its callers close them, as after an error.
         for slot in borrowed {
-            leasehold_core::in_place::Slots::give_up(&stage.pool, slot).await;
+            stage.pool.give_up(slot).await;
         }
     };
     let (remaining, ()) = tokio::join!(stage.retire(), closing);
@@ -126,4 +128,17 @@ async fn a_full_server_has_no_room_for_a_spare_and_waits_for_one_that_is_idle() 
         let (remaining, ()) = tokio::join!(stage.retire(), returning);
         assert_eq!((remaining, stage.pool.idle()), (0, vec![Some(2); 2]), "{when_saturated:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_spare_connection_is_closed_before_sessions_are_terminated() {
+    let settings = Settings { terminate: true, ..Settings::default() };
+    let mut stage = Stage::with(2, secs(60), settings);
+    stage.pool.set(|script| script.when_saturated = WhenSaturated::ExchangeNext);
+    let borrowed = stage.borrow_all(2);
+    stage.adopted("second").await;
+    assert_eq!(stage.retire().await, 2);
+    assert_eq!(stage.pool.log(|log| log.terminated.len()), 1);
+    assert_eq!(stage.pool.server().most(), 3, "terminating takes a session of its own");
+    drop(borrowed);
 }
