@@ -33,7 +33,8 @@ pub(super) async fn run<P: Slots>(rotation: &Arc<Inner<P>>, old: &Arc<Issued<Cre
             if let Some(spare) = spare {
                 rotation.slots.close(spare).await;
             }
-            return remaining;
+            give_up_ended(rotation).await;
+            return rotation.in_force.count(generation);
         }
         if reported.replace(remaining) != Some(remaining) {
             rotation.current.report(generation, EventKind::Retiring { remaining });
@@ -168,6 +169,15 @@ async fn take_or_open<P: Slots>(
     match spare.take() {
         Some(spare) => Ok(spare),
         None => rotation.open(in_force).await,
+    }
+}
+
+/// Closes what is idle, has ended, and could not be exchanged: a pool that asks nobody at a check-out would hand it out.
+async fn give_up_ended<P: Slots>(rotation: &Arc<Inner<P>>) {
+    let clock = rotation.in_force.clock();
+    while let Some(slot) = rotation.slots.find(&|tag| tag.freshness() == Freshness::Ended).await {
+        let _ = rotation.give_up(slot).await;
+        sleep_until(clock, clock.now() + PACE).await;
     }
 }
 

@@ -98,6 +98,22 @@ async fn what_has_ended_is_exchanged_all_the_same() {
     assert_eq!(stage.pool.idle(), [Some(2); 4]);
 }
 
+/// Pools that ask nobody at a check-out would hand it out.
+#[tokio::test(start_paused = true)]
+async fn what_has_ended_and_cannot_be_exchanged_is_given_up() {
+    let mut stage = Stage::with(4, secs(60), Settings::default());
+    let borrowed = stage.borrow_all(1);
+    stage.adopted("second").await;
+    stage.pool.set(|script| script.outcome = Outcome::Fails(ErrorKind::DatabaseUnavailable));
+    let before_the_end = async {
+        stage.pass(secs(59)).await;
+        assert_eq!(stage.pool.idle(), [Some(2), Some(1), Some(1)], "as long as they last");
+    };
+    let (remaining, ()) = tokio::join!(stage.retire(), before_the_end);
+    assert_eq!((remaining, stage.pool.idle(), stage.pool.empty()), (1, vec![Some(2)], 2));
+    assert!(borrowed[0].is_alive(), "it is left");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_pool_does_not_need_is_given_up_instead() {
     let mut stage = Stage::of(4);
