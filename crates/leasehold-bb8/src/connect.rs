@@ -27,7 +27,7 @@ pub trait Connect: Send + Sync + 'static {
     /// If it does not: the pool closes it and hands out another.
     ///
     /// # Cancel safety
-    /// Dropped when it takes longer than [`Settings::handshake`](crate::Settings::handshake), and with the caller.
+    /// Dropped with the caller, or when that has waited for the `connection_timeout` of bb8.
     async fn check(&self, connection: &mut Self::Connection) -> Result<()>;
 
     /// Whether a connection that comes back is known to be broken, without asking the database.

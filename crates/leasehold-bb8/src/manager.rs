@@ -1,10 +1,13 @@
 //! Opens, checks and tags the connections of a pool.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cell::Cell,
     fmt,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use leasehold_core::{
     clock::{Moment, sleep_until},
     in_place::{Freshness, InForce, Settings, Tag},
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{connect::Connect, relay::Relay};
 
@@ -35,6 +38,8 @@ pub(crate) struct Shared<C: Connect> {
     unproved: Semaphore,
     /// What proved them, if the pool has a place for it only as one of its own.
     proof: Mutex<Option<Connection<C::Connection>>>,
+    /// bb8's `max_lifetime`, which it does not tell its manager.
+    pub(crate) max_lifetime: OnceLock<Duration>,
 }
 
 impl<C: Connect> Shared<C> {
@@ -52,6 +57,16 @@ impl<C: Connect> Shared<C> {
     pub(crate) fn proved(&self, proof: Option<Connection<C::Connection>>) {
         *lock(&self.proof) = proof;
         self.unproved.close();
+    }
+
+    /// Whether bb8 is about to close the place of a connection for its age, whichever connection is in it.
+    pub(crate) fn expires(&self, connection: &Connection<C::Connection>) -> bool {
+        self.max_lifetime.get().is_some_and(|longest| connection.place_since.elapsed() + MARGIN >= *longest)
+    }
+
+    /// Whether a connection that waits for a place is of use in one.
+    pub(crate) fn is_of_use(&self, connection: &mut Connection<C::Connection>) -> bool {
+        connection.tag.freshness() != Freshness::Ended && !self.connect.has_broken(&mut connection.connection)
     }
 
     /// Ends the rotation: nothing is opened, handed out or taken back any more.
@@ -89,6 +104,7 @@ impl<C: Connect> Manager<C> {
             current: Mutex::new(Some(current)),
             unproved: Semaphore::new(0),
             proof: Mutex::default(),
+            max_lifetime: OnceLock::new(),
         });
         Ok(Self { shared, handshake: Settings::default().handshake })
     }
@@ -117,7 +133,14 @@ impl<C: Connect> Manager<C> {
         let connection = self.bounded(self.shared.connect.connect(tag.issued().secret())).await?;
         // bb8 would keep it, though the pool was closed meanwhile.
         self.shared.in_force.get()?;
-        Ok(Connection { connection, idle_since: self.now(), ours: false, condemned: false, tag })
+        Ok(Connection {
+            connection,
+            place_since: Instant::now(),
+            idle_since: self.now(),
+            ours: false,
+            condemned: false,
+            tag,
+        })
     }
 
     async fn bounded<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
@@ -129,6 +152,17 @@ impl<C: Connect> Manager<C> {
                 Err(Error::new(ErrorKind::DatabaseUnavailable, Party::Database, message))
             }
         }
+    }
+
+    async fn check(&self, connection: &mut Connection<C::Connection>) -> Result<()> {
+        if !self.shared.in_force.is_uniform() {
+            self.shared.in_force.get()?;
+            if connection.tag.freshness() == Freshness::Ended {
+                let message = "a connection was closed whose credentials have a successor, and end";
+                return Err(Error::new(ErrorKind::CredentialsRefused, Party::Database, message));
+            }
+        }
+        self.shared.connect.check(&mut connection.connection).await
     }
 
     fn now(&self) -> Moment {
@@ -151,25 +185,28 @@ impl<C: Connect> bb8::ManageConnection for Manager<C> {
         if LOOKING.try_with(|()| ()).is_ok() {
             return Ok(());
         }
-        self.shared.in_force.get()?;
-        if connection.tag.freshness() == Freshness::Ended {
-            let message = "a connection was closed whose credentials have a successor, and end";
-            return Err(Error::new(ErrorKind::CredentialsRefused, Party::Database, message));
-        }
-        self.shared.connect.check(&mut connection.connection).await
+        let checked = self.check(connection).await;
+        // bb8 shows it to `has_broken` before it closes it, and nothing is to be put in its place there.
+        connection.condemned = checked.is_err();
+        checked
     }
 
     fn has_broken(&self, connection: &mut Self::Connection) -> bool {
         let ours = std::mem::take(&mut connection.ours);
-        if connection.condemned
-            || self.shared.in_force.get().is_err()
-            || self.shared.connect.has_broken(&mut connection.connection)
-        {
+        if connection.condemned || self.shared.connect.has_broken(&mut connection.connection) {
             return true;
         }
         if !ours {
             connection.idle_since = self.now();
-            self.shared.relay.pass(connection);
+        }
+        if self.shared.in_force.is_uniform() {
+            return false;
+        }
+        if self.shared.in_force.get().is_err() {
+            return true;
+        }
+        if !ours && !self.shared.expires(connection) {
+            self.shared.relay.pass(connection, |fresh| self.shared.is_of_use(fresh));
         }
         connection.tag.freshness() == Freshness::Ended
     }
@@ -184,6 +221,8 @@ impl<C: Connect> fmt::Debug for Manager<C> {
 /// A connection, and what opened it. It derefs to the connection.
 pub struct Connection<T> {
     pub(crate) connection: T,
+    /// When its place was first filled, for bb8's reckoning of `max_lifetime`: on its clock, which stops in suspension.
+    pub(crate) place_since: Instant,
     /// Since when no caller has had it. bb8's own reckoning begins anew whenever the rotation looks at it.
     pub(crate) idle_since: Moment,
     /// The rotation has it, and no caller.
@@ -220,3 +259,6 @@ impl<T> fmt::Debug for Connection<T> {
         f.debug_struct("Connection").field("tag", &self.tag).finish_non_exhaustive()
     }
 }
+
+/// bb8 asks for the age a moment after it has shown us the connection.
+const MARGIN: Duration = Duration::from_millis(100);

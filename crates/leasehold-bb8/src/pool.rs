@@ -59,6 +59,9 @@ pub async fn build<C: Connect>(
     // Not `build`, which would try refused credentials for half a minute.
     let (last, abandoned) = oneshot::channel();
     let pool = builder.build_unchecked(manager);
+    if let Some(longest) = pool.config().max_lifetime {
+        let _ = shared.max_lifetime.set(longest);
+    }
     let handle = Arc::new(Handle { pool, shared: Arc::clone(&shared), last: Some(last) });
     let tag = shared.in_force.tag(Arc::clone(&first));
     let proof = slots::open(&handle.pool, tag).await.inspect_err(|error| {

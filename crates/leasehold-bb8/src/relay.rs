@@ -25,12 +25,17 @@ impl<T> Default for Relay<T> {
 }
 
 impl<T> Relay<T> {
-    /// Leaves what is offered in the place of `connection`, if that is what the offer is for.
-    pub(crate) fn pass(&self, connection: &mut Connection<T>) {
+    /// Leaves what is offered in the place of `connection`, if that is what the offer is for and it is of use. The place must
+    /// not be one that is about to be closed.
+    pub(crate) fn pass(
+        &self,
+        connection: &mut Connection<T>,
+        is_of_use: impl FnOnce(&mut Connection<T>) -> bool,
+    ) {
         let generation = connection.tag.generation();
-        let taken = self.offer().take_if(|offer| offer.of == generation);
+        let taken = self.offer().take_if(|offer| offer.of == generation && is_of_use(&mut offer.fresh));
         if let Some(Offer { mut fresh, old, .. }) = taken {
-            fresh.idle_since = connection.idle_since;
+            (fresh.idle_since, fresh.place_since) = (connection.idle_since, connection.place_since);
             // Closed here if nobody waits for it any more.
             let _ = old.send(std::mem::replace(connection, fresh));
         }

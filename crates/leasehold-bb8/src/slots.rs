@@ -76,8 +76,10 @@ impl<C: Connect> Slots for Places<C> {
         let mut found = None;
         for _ in 0..pool.state().idle_connections {
             let Some(mut slot) = take_idle(&pool) else { break };
-            // Whatever is taken out and put back looks just used to bb8, which would never close it.
-            if config.idle_timeout.is_some_and(|timeout| self.idle_for(&slot) >= timeout) {
+            // Whatever is taken out and put back looks just used to bb8, which would never close it. One that is too old is
+            // closed when it is put back, whatever is in its place by then.
+            let is_over = config.idle_timeout.is_some_and(|timeout| self.idle_for(&slot) >= timeout);
+            if is_over || self.shared.expires(&slot) {
                 slot.condemned = true;
             } else if wanted(&slot.tag) {
                 found = Some(slot);
@@ -95,8 +97,14 @@ impl<C: Connect> Slots for Places<C> {
     }
 
     async fn exchange(&self, mut slot: Self::Slot, mut connection: Self::Connection) {
+        if self.shared.expires(&slot) {
+            // It took until now to open the other, which would be closed with the place.
+            self.give_up(slot).await;
+            return self.fill(connection).await;
+        }
         // No caller has had it since.
         (connection.idle_since, connection.ours) = (slot.idle_since, true);
+        connection.place_since = slot.place_since;
         let old = std::mem::replace(&mut *slot, connection);
         drop(slot);
         self.close(old).await;
@@ -148,7 +156,13 @@ impl<C: Connect> Slots for Places<C> {
                 }
                 None
             }
-            Err(left) => Some(left),
+            Err(mut left) => {
+                if self.shared.is_of_use(&mut left) {
+                    return Some(left);
+                }
+                self.close(left).await;
+                None
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! was, and a failure loses nothing. The adapter implements [`Slots`], which is about its pool; [`InPlace`] is the rest.
 
 mod in_force;
+mod inner;
 mod retirement;
 
 use std::{sync::Arc, time::Duration};
@@ -15,14 +16,22 @@ use tracing::{debug, warn};
 pub use in_force::{Freshness, InForce, Tag, hard_phase};
 
 use crate::{
-    Credentials, Current, Error, ErrorKind, Generation, Issued, Party, Result, Retired, Rotate,
+    Credentials, Current, Error, ErrorKind, Generation, Issued, Result, Retired, Rotate,
     clock::{Moment, sleep_until},
     drive,
 };
+use inner::Inner;
 
 /// What the rotation needs of a pool. Nothing here retries, and nothing waits for a caller of the pool.
+///
+/// # Cancel safety
+/// When a newer generation arrives, or the rotation ends, [`open`](Self::open), [`find`](Self::find),
+/// [`queue`](Self::queue), [`exchange_next`](Self::exchange_next), [`ask`](Self::ask), [`terminate`](Self::terminate) and
+/// [`close`](Self::close) may be dropped; so may [`refill`](Self::refill) and [`fill`](Self::fill), but only when they take
+/// too long. What takes a [`Slot`](Self::Slot) is always run to its end, in a task of its own, and must bound its own time:
+/// only the end of the runtime can stop it.
 #[async_trait]
-pub trait Slots: Send + Sync {
+pub trait Slots: Send + Sync + 'static {
     /// A connection outside the pool.
     type Connection: Send;
     /// One of the pool's places, with its connection, checked out. Dropping it gives it back.
@@ -53,7 +62,6 @@ pub trait Slots: Send + Sync {
 
     /// Closes a connection to make room on the server for one that is about to be opened, and keeps its place in the pool,
     /// if that is possible: in a place that is given up, a pool may open another before we do, and with old credentials.
-    /// It must bound its own time.
     async fn make_room(&self, slot: Self::Slot) -> Option<Self::Slot> {
         self.give_up(slot).await;
         None
@@ -97,7 +105,8 @@ pub trait Slots: Send + Sync {
         false
     }
 
-    /// Asks the database whether it still knows the user of this connection: `SELECT session_user`, say.
+    /// Asks the database whether it still knows the user of this connection: `SELECT session_user`, say. A connection that
+    /// does not answer in time is [given up](Self::give_up).
     ///
     /// # Errors
     /// [`CredentialsRefused`](ErrorKind::CredentialsRefused) if it does not.
@@ -137,175 +146,100 @@ impl Default for Settings {
 }
 
 /// Rotates one pool.
-pub struct InPlace<P> {
-    slots: P,
-    in_force: Arc<InForce>,
-    current: Current<Credentials>,
-    settings: Settings,
-}
+pub struct InPlace<P>(Arc<Inner<P>>);
 
 impl<P: Slots> InPlace<P> {
     /// The rotation of the pool behind `slots`, whose connector takes its [`Tag`]s from `in_force`.
     pub fn new(slots: P, in_force: Arc<InForce>, current: Current<Credentials>, settings: Settings) -> Self {
-        Self { slots, in_force, current, settings }
+        Self(Arc::new(Inner { slots, in_force, current, settings, turn: Arc::default() }))
     }
 
     /// Runs until the pool is closed, or nobody has it any more.
     ///
     /// # Cancel safety
-    /// Dropping the future ends the rotation: the pool goes on with what is in force, and keeps that from being revoked.
+    /// Dropping the future ends the rotation: the pool goes on with what is in force, and keeps that from being revoked. An
+    /// exchange that is under way is completed.
     pub async fn run(self) {
-        let Ok(first) = self.in_force.get() else { return };
-        let census = Arc::clone(&self.in_force);
-        self.current.count_connections_with(move || census.census());
+        let Inner { slots, in_force, current, .. } = &*self.0;
+        let Ok(first) = in_force.get() else { return };
+        let census = Arc::clone(in_force);
+        current.count_connections_with(move || census.census());
         tokio::select! {
-            () = self.slots.closed() => {}
-            () = drive(self.current.clone(), first, &self) => {}
+            () = slots.closed() => {}
+            () = drive(current.clone(), first, &self) => {}
             () = self.ask_now_and_then() => {}
         }
-        self.in_force.close();
-        debug!(secret = self.current.name(), "the pool is closed; its rotation ends");
+        in_force.close();
+        debug!(secret = current.name(), "the pool is closed; its rotation ends");
     }
 
     async fn ask_now_and_then(&self) {
-        let Some(every) = self.settings.ask_every else { return std::future::pending().await };
-        let clock = self.current.clock();
+        let Inner { slots, in_force, current, settings, .. } = &*self.0;
+        let Some(every) = settings.ask_every else { return std::future::pending().await };
+        let clock = current.clock();
         loop {
             sleep_until(&**clock, clock.now() + every).await;
-            let Ok(in_force) = self.in_force.get() else { return };
+            let Ok(in_force) = in_force.get() else { return };
             let generation = in_force.generation();
-            let Some(mut slot) = self.slots.find(&|tag| tag.generation() == generation).await else {
+            let Some(mut slot) = slots.find(&|tag| tag.generation() == generation).await else {
                 continue;
             };
-            match self.bounded(self.slots.ask(&mut slot)).await {
-                Err(error) if error.kind() == ErrorKind::CredentialsRefused => {
-                    warn!(secret = self.current.name(), %generation, %error, "the database does not know the user in force any more");
-                    self.current.reject(generation, error.kind());
+            match self.0.within(slots.ask(&mut slot)).await {
+                Some(Err(error)) if error.kind() == ErrorKind::CredentialsRefused => {
+                    warn!(secret = current.name(), %generation, %error, "the database does not know the user in force any more");
+                    current.reject(generation, error.kind());
                 }
-                Err(error) => {
-                    debug!(secret = self.current.name(), %generation, %error, "the database does not answer")
+                Some(Err(error)) => {
+                    debug!(secret = current.name(), %generation, %error, "the database does not answer");
                 }
-                Ok(()) => {}
+                Some(Ok(())) => {}
+                None => {
+                    debug!(secret = current.name(), %generation, "the database does not answer in time");
+                    // Whoever had it next might read the answer that is still to come.
+                    let _ = self.0.give_up(slot).await;
+                }
             }
         }
     }
+}
 
-    /// Opens a connection with `next`; where there is no room for it, in the room of one that is idle.
-    async fn prove(&self, next: &Arc<Issued<Credentials>>) -> Result<(P::Connection, Room<P::Slot>)> {
-        let full = match self.open(next).await {
+#[async_trait]
+impl<P: Slots> Rotate for InPlace<P> {
+    async fn adopt(&self, next: &Arc<Issued<Credentials>>) -> Result<()> {
+        let turn = self.0.turn().await;
+        let Inner { slots, in_force, .. } = &*self.0;
+        let full = match self.0.open(next).await {
+            Ok(connection) => {
+                in_force.switch(next);
+                match slots.find(&|tag| tag.freshness() != Freshness::Fresh).await {
+                    Some(slot) => self.0.exchange(turn, slot, connection).await?,
+                    None => slots.close(connection).await,
+                }
+                return Ok(());
+            }
             Err(error) if error.kind() == ErrorKind::DatabaseFull => error,
-            answer => return answer.map(|connection| (connection, Room::Found)),
+            Err(error) => return Err(error),
         };
-        let Some(idle) = self.slots.find(&|_| true).await else {
+        let Some(idle) = slots.find(&|_| true).await else {
             let message = format!(
                 "{}; adoption waits until one of the pool's connections is idle, to close it",
                 full.message()
             );
             return Err(Error::new(full.kind(), full.party(), message));
         };
-        let (connection, place) = self.open_in_room_of(idle, next).await?;
-        Ok((connection, Room::Made(place)))
-    }
-
-    /// Opens a connection with these credentials, in bounded time.
-    async fn open(&self, issued: &Arc<Issued<Credentials>>) -> Result<P::Connection> {
-        self.bounded(self.slots.open(self.in_force.tag(Arc::clone(issued)))).await
-    }
-
-    /// Closes a connection of the pool and opens one with `issued` in its room on the server. Returns its place in the
-    /// pool too, if that could be kept.
-    async fn open_in_room_of(
-        &self,
-        idle: P::Slot,
-        issued: &Arc<Issued<Credentials>>,
-    ) -> Result<(P::Connection, Option<P::Slot>)> {
-        let place = self.slots.make_room(idle).await;
-        let clock = self.current.clock();
-        let mut answer = self.open(issued).await;
-        // The server takes a moment to notice that a connection has gone.
-        for wait in [10, 30, 100, 300] {
-            if !matches!(&answer, Err(error) if error.kind() == ErrorKind::DatabaseFull) {
-                break;
-            }
-            sleep_until(&**clock, clock.now() + Duration::from_millis(wait)).await;
-            answer = self.open(issued).await;
-        }
-        match answer {
-            Ok(connection) => Ok((connection, place)),
-            Err(error) => {
-                if let Some(place) = place {
-                    self.slots.give_up(place).await;
-                }
-                self.refill().await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn refill(&self) {
-        let refilled = async {
-            self.slots.refill().await;
-            Ok(())
-        };
-        let _ = self.bounded(refilled).await;
-    }
-
-    /// A pool that opens its own may wait for a place in it; nobody waits for the pool to be full again.
-    async fn fill(&self, connection: P::Connection) {
-        let filled = async {
-            self.slots.fill(connection).await;
-            Ok(())
-        };
-        if let Err(error) = self.bounded(filled).await {
-            debug!(secret = self.current.name(), %error, "a place that was given up stays empty for now");
-        }
-    }
-
-    async fn bounded<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        let clock = self.current.clock();
-        let bound = self.settings.handshake;
-        tokio::select! {
-            answer = request => answer,
-            () = sleep_until(&**clock, clock.now() + bound) => {
-                let message = format!("no answer from the database within {bound:?}");
-                Err(Error::new(ErrorKind::DatabaseUnavailable, Party::Database, message))
-            }
-        }
-    }
-}
-
-/// Where on the server there was room for the proof.
-enum Room<S> {
-    /// Beside the pool.
-    Found,
-    /// Where a connection of the pool was, whose place is ours still, or given up.
-    Made(Option<S>),
-}
-
-#[async_trait]
-impl<P: Slots> Rotate for InPlace<P> {
-    async fn adopt(&self, next: &Arc<Issued<Credentials>>) -> Result<()> {
-        let (connection, room) = self.prove(next).await?;
-        self.in_force.switch(next);
-        match room {
-            Room::Found => match self.slots.find(&|tag| tag.freshness() != Freshness::Fresh).await {
-                Some(slot) => self.slots.exchange(slot, connection).await,
-                None => self.slots.close(connection).await,
-            },
-            Room::Made(Some(place)) => self.slots.exchange(place, connection).await,
-            Room::Made(None) => self.fill(connection).await,
-        }
-        Ok(())
+        let proved = Arc::clone(next);
+        let adopt = move |in_force: &InForce| in_force.switch(&proved);
+        self.0.exchange_in_its_own_room(turn, idle, next, adopt).await
     }
 
     async fn retire(&self, old: &Arc<Issued<Credentials>>) -> Retired {
-        let remaining = retirement::run(self, old).await;
+        let remaining = retirement::run(&self.0, old).await;
         Retired { remaining: Some(remaining) }
     }
 }
 
 impl<P> std::fmt::Debug for InPlace<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("InPlace").field("in_force", &self.in_force).finish_non_exhaustive()
+        f.debug_struct("InPlace").field("in_force", &self.0.in_force).finish_non_exhaustive()
     }
 }

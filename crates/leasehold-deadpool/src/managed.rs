@@ -59,7 +59,7 @@ pub trait Connect: Send + Sync + 'static {
         Ok(0)
     }
 
-    /// Closes a connection that the pool has no place for any more.
+    /// Closes a connection that the pool has no place for any more. It must bound its own time.
     async fn close(&self, connection: Self::Connection) {
         drop(connection);
     }

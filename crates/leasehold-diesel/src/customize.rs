@@ -18,11 +18,13 @@ pub(crate) struct Customize<C>(pub(crate) Customizer<C>);
 impl<C: Database> CustomizeConnection<C, Error> for Customize<C> {
     fn on_acquire(&self, connection: &mut C) -> Result<(), Error> {
         self.0.on_acquire(connection)?;
-        if aboard(connection).is_none() {
+        let Some(aboard) = aboard(connection) else {
             let why = "the customizer called `set_instrumentation`, where the pool keeps which credentials opened a \
                        connection: call `leasehold_diesel::set_instrumentation` instead";
             return Err(Error::ConnectionError(ConnectionError::BadConnection(why.into())));
-        }
+        };
+        // Whatever was asked on it so far, it goes to the pool now.
+        aboard.set_idle(true);
         Ok(())
     }
 

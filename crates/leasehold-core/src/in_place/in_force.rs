@@ -21,7 +21,8 @@ use crate::{
 pub struct InForce {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
-    /// Whether a connection is open that something else than what is in force has opened: a check-out asks this first.
+    /// Whether a connection is open that something else than what is in force has opened, or nothing is in force any more:
+    /// a check-out asks this first.
     mixed: AtomicBool,
     switched: Notify,
     emptied: Notify,
@@ -90,14 +91,16 @@ impl InForce {
         Tag { issued, in_force: Arc::clone(self) }
     }
 
-    /// Whether every open connection was opened with what is in force, so that none has to be looked at. One load.
+    /// Whether the pool is open, and every connection was opened with what is in force, so that none has to be looked at.
+    /// One load.
     pub fn is_uniform(&self) -> bool {
         !self.mixed.load(Ordering::Acquire)
     }
 
     fn note_whether_mixed(&self, state: &State) {
         let in_force = state.issued.as_ref().map(|issued| issued.generation());
-        let mixed = state.open.iter().any(|(generation, _)| Some(*generation) != in_force);
+        let mixed =
+            in_force.is_none() || state.open.iter().any(|(generation, _)| Some(*generation) != in_force);
         self.mixed.store(mixed, Ordering::Release);
     }
 
@@ -111,10 +114,14 @@ impl InForce {
         self.state().open.clone()
     }
 
-    /// Puts proved credentials in force.
+    /// Puts proved credentials in force. Nothing happens once it is [closed](Self::close): a pool may be closed while its
+    /// rotation proves a successor.
     pub fn switch(&self, next: &Arc<Issued<Credentials>>) {
         let now = self.clock.now();
         let mut state = self.state();
+        if state.issued.is_none() {
+            return;
+        }
         let before = state.issued.replace(Arc::clone(next));
         state.last_reign = std::mem::replace(&mut state.since, now).until(now);
         self.note_whether_mixed(&state);
@@ -131,7 +138,10 @@ impl InForce {
 
     /// Lets go of everything: the pool is closed. Its rotation ends.
     pub fn close(&self) {
-        let before = self.state().issued.take();
+        let mut state = self.state();
+        let before = state.issued.take();
+        self.note_whether_mixed(&state);
+        drop(state);
         drop(before);
         self.switched.notify_waiters();
     }

@@ -4,16 +4,20 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, warn};
 
-use super::{Freshness, InPlace, Slots, Tag, in_force::hard_phase};
+use super::{
+    Freshness, Slots, Tag,
+    in_force::hard_phase,
+    inner::{Inner, Turn},
+};
 use crate::{
     Credentials, Error, ErrorKind, EventKind, Issued, Result,
     clock::{Clock, Moment, sleep_until},
 };
 
 /// Exchanges idle connections of `old`, one at a time, until none is left or `old` has ended. Returns how many are.
-/// What is in our hand goes back to the pool when the future is dropped. Past the end, as after a revocation, idle ones
-/// are exchanged all the same: otherwise the next check-out would evict them all at once.
-pub(super) async fn run<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>) -> usize {
+/// When the future is dropped, what is in our hand goes back to the pool, or is exchanged all the same. Past the end, as
+/// after a revocation, idle ones are exchanged too: otherwise the next check-out would evict them all at once.
+pub(super) async fn run<P: Slots>(rotation: &Arc<Inner<P>>, old: &Arc<Issued<Credentials>>) -> usize {
     let (generation, clock) = (old.generation(), rotation.in_force.clock());
     let keeps_its_user =
         |in_force: Arc<Issued<Credentials>>| in_force.secret().username() == old.secret().username();
@@ -29,12 +33,17 @@ pub(super) async fn run<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Creden
             if let Some(spare) = spare {
                 rotation.slots.close(spare).await;
             }
-            return remaining;
+            give_up_ended(rotation).await;
+            return rotation.in_force.count(generation);
         }
         if reported.replace(remaining) != Some(remaining) {
             rotation.current.report(generation, EventKind::Retiring { remaining });
         }
         if now >= hard_phase(old) && !std::mem::replace(&mut terminated, true) {
+            if let Some(spare) = spare.take() {
+                // Terminating takes a session of its own.
+                rotation.slots.close(spare).await;
+            }
             terminate(rotation, old, remaining).await;
         }
         let callers_may_queue = quiet >= QUIET;
@@ -75,11 +84,12 @@ enum Step {
 }
 
 async fn step<P: Slots>(
-    rotation: &InPlace<P>,
+    rotation: &Arc<Inner<P>>,
     old: &Arc<Issued<Credentials>>,
     spare: &mut Option<P::Connection>,
     queue: bool,
 ) -> Step {
+    let turn = rotation.turn().await;
     let Ok(in_force) = rotation.in_force.get() else { return Step::NothingIdle };
     let generation = old.generation();
     let slots = &rotation.slots;
@@ -99,37 +109,44 @@ async fn step<P: Slots>(
         found => found,
     };
     let Some(slot) = slot else { return Step::NothingIdle };
-    if slots.is_surplus(&slot, rotation.in_force.last_reign()) {
-        slots.give_up(slot).await;
-        return Step::Done;
-    }
-    match take_or_open(rotation, spare, &in_force).await {
-        Ok(connection) => {
-            slots.exchange(slot, connection).await;
-            Step::Done
-        }
-        Err(error) if error.kind() == ErrorKind::DatabaseFull => {
-            // Its own is the only room there is.
-            match rotation.open_in_room_of(slot, &in_force).await {
-                Ok((connection, Some(place))) => slots.exchange(place, connection).await,
-                Ok((connection, None)) => rotation.fill(connection).await,
-                Err(error) => return failed(rotation, &in_force, &error),
-            }
-            Step::Done
-        }
+    let exchanged = if slots.is_surplus(&slot, rotation.in_force.last_reign()) {
+        rotation.give_up(slot).await
+    } else {
+        exchange(rotation, turn, slot, spare, &in_force).await
+    };
+    match exchanged {
+        Ok(()) => Step::Done,
         Err(error) => {
-            debug!(%generation, %error, "a connection could not be exchanged; it goes back to the pool");
+            debug!(%generation, %error, "a connection could not be exchanged");
             failed(rotation, &in_force, &error)
         }
     }
 }
 
+async fn exchange<P: Slots>(
+    rotation: &Arc<Inner<P>>,
+    turn: Turn,
+    slot: P::Slot,
+    spare: &mut Option<P::Connection>,
+    in_force: &Arc<Issued<Credentials>>,
+) -> Result<()> {
+    match take_or_open(rotation, spare, in_force).await {
+        Ok(connection) => rotation.exchange(turn, slot, connection).await,
+        // Its own is the only room there is.
+        Err(error) if error.kind() == ErrorKind::DatabaseFull => {
+            rotation.exchange_in_its_own_room(turn, slot, in_force, |_| ()).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Exchanges a connection in the moment in which it comes back, where callers wait for it already.
 async fn step_in_passing<P: Slots>(
-    rotation: &InPlace<P>,
+    rotation: &Arc<Inner<P>>,
     old: &Arc<Issued<Credentials>>,
     spare: &mut Option<P::Connection>,
 ) -> Step {
+    let _turn = rotation.turn().await;
     let Ok(in_force) = rotation.in_force.get() else { return Step::NothingIdle };
     let connection = match take_or_open(rotation, spare, &in_force).await {
         Ok(connection) => connection,
@@ -145,7 +162,7 @@ async fn step_in_passing<P: Slots>(
 
 /// The connection that is open already and has no place yet, or another.
 async fn take_or_open<P: Slots>(
-    rotation: &InPlace<P>,
+    rotation: &Arc<Inner<P>>,
     spare: &mut Option<P::Connection>,
     in_force: &Arc<Issued<Credentials>>,
 ) -> Result<P::Connection> {
@@ -155,14 +172,23 @@ async fn take_or_open<P: Slots>(
     }
 }
 
-fn failed<P: Slots>(rotation: &InPlace<P>, in_force: &Issued<Credentials>, error: &Error) -> Step {
+/// Closes what is idle, has ended, and could not be exchanged: a pool that asks nobody at a check-out would hand it out.
+async fn give_up_ended<P: Slots>(rotation: &Arc<Inner<P>>) {
+    let clock = rotation.in_force.clock();
+    while let Some(slot) = rotation.slots.find(&|tag| tag.freshness() == Freshness::Ended).await {
+        let _ = rotation.give_up(slot).await;
+        sleep_until(clock, clock.now() + PACE).await;
+    }
+}
+
+fn failed<P: Slots>(rotation: &Arc<Inner<P>>, in_force: &Issued<Credentials>, error: &Error) -> Step {
     if error.kind() == ErrorKind::CredentialsRefused {
         rotation.current.reject(in_force.generation(), error.kind());
     }
     Step::Failed
 }
 
-async fn terminate<P: Slots>(rotation: &InPlace<P>, old: &Arc<Issued<Credentials>>, remaining: usize) {
+async fn terminate<P: Slots>(rotation: &Arc<Inner<P>>, old: &Arc<Issued<Credentials>>, remaining: usize) {
     let generation = old.generation();
     if !rotation.settings.terminate {
         return debug!(%generation, remaining, "connections of credentials that end are still borrowed");
