@@ -9,16 +9,16 @@ use leasehold_core::{
 };
 use tracing::{debug, warn};
 
-use super::{
-    Stragglers,
+use crate::{
+    builder::Stragglers,
+    gate::Superseded,
     hooks::{Met, SWEEP, Sweep},
     rotation::Rotation,
     session,
 };
-use crate::gate::Superseded;
 
 /// The retirement of one generation. Nothing is lost when it is dropped: a step that is under way goes on by itself.
-pub(super) struct Retirement<'a> {
+pub(crate) struct Retirement<'a> {
     rotation: &'a Rotation,
     old: Superseded,
     reported: Option<usize>,
@@ -30,13 +30,13 @@ pub(super) struct Retirement<'a> {
 }
 
 impl<'a> Retirement<'a> {
-    pub(super) fn new(rotation: &'a Rotation, old: Superseded) -> Self {
+    pub(crate) fn new(rotation: &'a Rotation, old: Superseded) -> Self {
         Self { rotation, old, reported: None, quiet: 0, failures: 0, terminated: false }
     }
 
     /// Sweeps until the database counts no session of the old user, or the old credentials have ended. Returns how
     /// many sessions are left, if they can be counted.
-    pub(super) async fn run(mut self) -> Option<usize> {
+    pub(crate) async fn run(mut self) -> Option<usize> {
         loop {
             let remaining = self.count().await;
             if self.is_over(remaining) {

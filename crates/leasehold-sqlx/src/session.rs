@@ -9,32 +9,32 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use super::error;
+use crate::error;
 
 /// A session that proved credentials, and what the server says about its user.
-pub(super) struct Session {
-    pub(super) connection: PgConnection,
+pub(crate) struct Session {
+    pub(crate) connection: PgConnection,
     /// Who the server says we are; behind a proxy, not the username.
-    pub(super) user: String,
-    pub(super) role: Option<Role>,
+    pub(crate) user: String,
+    pub(crate) role: Option<Role>,
 }
 
 /// The user as the database knows it.
 #[derive(Clone, Copy)]
-pub(super) struct Role {
-    pub(super) oid: u32,
+pub(crate) struct Role {
+    pub(crate) oid: u32,
     /// Its `CONNECTION LIMIT`.
-    pub(super) limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
 }
 
 /// How many sessions a user has, and whether the user still exists.
-pub(super) struct Census {
-    pub(super) sessions: usize,
-    pub(super) exists: bool,
+pub(crate) struct Census {
+    pub(crate) sessions: usize,
+    pub(crate) exists: bool,
 }
 
 /// `base` with these credentials, both parts of them: what the environment or a password file said is overwritten.
-pub(super) fn options(base: &PgConnectOptions, credentials: &Credentials) -> PgConnectOptions {
+pub(crate) fn options(base: &PgConnectOptions, credentials: &Credentials) -> PgConnectOptions {
     base.clone().username(credentials.username()).password(credentials.password().expose_secret())
 }
 
@@ -42,7 +42,7 @@ pub(super) fn options(base: &PgConnectOptions, credentials: &Credentials) -> PgC
 ///
 /// # Errors
 /// What sqlx returns; an I/O error of kind `TimedOut` if it took longer than `within`.
-pub(super) async fn open(
+pub(crate) async fn open(
     base: &PgConnectOptions,
     credentials: &Credentials,
     within: Duration,
@@ -58,7 +58,7 @@ pub(super) async fn open(
 }
 
 /// Who the server says we are. A simple query: nothing is prepared, so proxies and the statement cache are left alone.
-pub(super) async fn session_user(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+pub(crate) async fn session_user(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
     sqlx::raw_sql("SELECT session_user::text").fetch_one(connection).await?.try_get(0)
 }
 
@@ -71,7 +71,7 @@ async fn role(connection: &mut PgConnection) -> Result<Role, sqlx::Error> {
 
 /// Counts the sessions of a user, which any user may. `role` finds them after the user was dropped, when they have no
 /// name any more.
-pub(super) async fn census(
+pub(crate) async fn census(
     connection: &mut PgConnection,
     username: &str,
     role: Option<u32>,
@@ -85,7 +85,7 @@ pub(super) async fn census(
 }
 
 /// Ends the other sessions of the user that `connection` belongs to.
-pub(super) async fn terminate_others(connection: &mut PgConnection) -> Result<usize, sqlx::Error> {
+pub(crate) async fn terminate_others(connection: &mut PgConnection) -> Result<usize, sqlx::Error> {
     let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                WHERE usename = session_user AND pid <> pg_backend_pid()";
     let ended: i64 = sqlx::raw_sql(sql).fetch_one(connection).await?.try_get(0)?;
@@ -93,7 +93,7 @@ pub(super) async fn terminate_others(connection: &mut PgConnection) -> Result<us
 }
 
 /// Says goodbye, but not to a server that does not listen.
-pub(super) async fn close(connection: PgConnection) {
+pub(crate) async fn close(connection: PgConnection) {
     let _ = timeout(GOODBYE, connection.close()).await;
 }
 

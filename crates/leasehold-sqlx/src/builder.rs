@@ -1,12 +1,5 @@
 //! The builder of a `sqlx::PgPool` that changes credentials.
 
-mod canary;
-mod error;
-mod hooks;
-mod rotation;
-mod session;
-mod sweep;
-
 use std::{fmt, sync::Arc, time::Duration};
 
 use leasehold_core::{Credentials, Current, Error, ErrorKind, Issued, Party, Result, clock::sleep_until};
@@ -18,11 +11,14 @@ use sqlx::{
 };
 use url::Url;
 
-use crate::gate::{Gate, InForce};
-use canary::Canary;
-use hooks::{BoxFuture, UserHooks};
-use rotation::{Rotation, Settings};
-use session::Session;
+use crate::{
+    canary::Canary,
+    error,
+    gate::{Gate, InForce},
+    hooks::{self, BoxFuture, UserHooks},
+    rotation::{self, Rotation, Settings},
+    session::{self, Session},
+};
 
 /// Builds a [`PgPool`] that changes credentials.
 ///

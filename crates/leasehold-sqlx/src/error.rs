@@ -5,7 +5,7 @@ use sqlx::postgres::PgConnectOptions;
 
 /// Translates what came of using `credentials`. The text is the server's and the SQLSTATE; options are never printed
 /// whole, because their `Debug` tells the password.
-pub(super) fn translate(base: &PgConnectOptions, credentials: &Credentials, error: &sqlx::Error) -> Error {
+pub(crate) fn translate(base: &PgConnectOptions, credentials: &Credentials, error: &sqlx::Error) -> Error {
     let kind = kind(error);
     let party = match kind {
         ErrorKind::Configuration | ErrorKind::Closed => Party::Configuration,
@@ -32,24 +32,24 @@ fn kind(error: &sqlx::Error) -> ErrorKind {
 }
 
 /// Whether a session of the user shows that the user is no more.
-pub(super) fn role_is_gone(error: &sqlx::Error) -> bool {
+pub(crate) fn role_is_gone(error: &sqlx::Error) -> bool {
     sqlstate(error).is_some_and(|state| state == ROLE_IS_GONE)
 }
 
 /// Whether the server, or the user, has as many connections as it may have.
-pub(super) fn is_full(error: &sqlx::Error) -> bool {
+pub(crate) fn is_full(error: &sqlx::Error) -> bool {
     sqlstate(error).is_some_and(|state| state == "53300")
 }
 
 /// What sqlx itself takes for a database that is starting, and tries again.
-pub(super) fn is_starting(error: &sqlx::Error) -> bool {
+pub(crate) fn is_starting(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
         _ => sqlstate(error).is_some_and(|state| state == "57P03"),
     }
 }
 
-pub(super) fn timed_out() -> sqlx::Error {
+pub(crate) fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"))
 }
 

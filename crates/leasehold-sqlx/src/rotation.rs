@@ -13,40 +13,40 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{
-    Stragglers,
+use crate::{
+    builder::Stragglers,
     canary::Canary,
     error,
+    gate::{Gate, InForce},
     session::{self, Role, Session},
     sweep::Retirement,
 };
-use crate::gate::{Gate, InForce};
 
 /// What one pool's task holds. It holds the pool too: sqlx has no weaker handle that could change its options, so the
 /// pool lives until it is closed.
-pub(super) struct Rotation {
-    pub(super) pool: PgPool,
-    pub(super) base: Arc<PgConnectOptions>,
-    pub(super) gate: Arc<Gate>,
-    pub(super) current: Current<Credentials>,
-    pub(super) canary: Canary,
+pub(crate) struct Rotation {
+    pub(crate) pool: PgPool,
+    pub(crate) base: Arc<PgConnectOptions>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) current: Current<Credentials>,
+    pub(crate) canary: Canary,
     /// Held by the one sweep step that is under way.
-    pub(super) sweeping: Arc<Mutex<()>>,
-    pub(super) settings: Settings,
+    pub(crate) sweeping: Arc<Mutex<()>>,
+    pub(crate) settings: Settings,
 }
 
 /// What the builder was told beside the pool's options.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
-    pub(super) canary_interval: Option<Duration>,
-    pub(super) stragglers: Stragglers,
+pub(crate) struct Settings {
+    pub(crate) canary_interval: Option<Duration>,
+    pub(crate) stragglers: Stragglers,
     /// The longest that a handshake of our own, or an adoption, may take.
-    pub(super) handshake: Duration,
+    pub(crate) handshake: Duration,
 }
 
 /// A session that proved credentials, and what had to make room for it.
-pub(super) struct Proof {
-    pub(super) session: Session,
+pub(crate) struct Proof {
+    pub(crate) session: Session,
     /// The slot of the pool's connection that was ended. Held until the proof is over, or the pool would open another
     /// connection where there is room for one only.
     displaced: Option<PoolConnection<Postgres>>,
@@ -54,7 +54,7 @@ pub(super) struct Proof {
 
 impl Rotation {
     /// Runs until the pool is closed.
-    pub(super) async fn run(self, first: Arc<Issued<Credentials>>) {
+    pub(crate) async fn run(self, first: Arc<Issued<Credentials>>) {
         let (pool, gate) = (self.pool.clone(), Arc::clone(&self.gate));
         self.current
             .count_connections_with(move || gate.census(usize::try_from(pool.size()).unwrap_or(usize::MAX)));
@@ -86,7 +86,7 @@ impl Rotation {
     }
 
     /// Tells the keeper if an error says that the credentials in force are refused.
-    pub(super) fn suspect(&self, in_force: &InForce, error: &sqlx::Error) {
+    pub(crate) fn suspect(&self, in_force: &InForce, error: &sqlx::Error) {
         let error = error::translate(&self.base, in_force.issued.secret(), error);
         let generation = in_force.issued.generation();
         if error.kind() == ErrorKind::CredentialsRefused {
@@ -98,7 +98,7 @@ impl Rotation {
     }
 
     /// Opens a session with these credentials, making room for it if the server is full.
-    pub(super) async fn prove(&self, credentials: &Credentials) -> Result<Proof, sqlx::Error> {
+    pub(crate) async fn prove(&self, credentials: &Credentials) -> Result<Proof, sqlx::Error> {
         let proving = async {
             let full = match self.open(credentials).await {
                 Ok(session) => return Ok(Proof { session, displaced: None }),
@@ -144,7 +144,7 @@ impl Rotation {
     }
 
     /// Keeps the session of a proof as the canary where there is room for one, and gives back what it displaced.
-    pub(super) async fn settle(&self, proof: Proof, in_force: &Issued<Credentials>) {
+    pub(crate) async fn settle(&self, proof: Proof, in_force: &Issued<Credentials>) {
         let Proof { session, displaced } = proof;
         let allowed =
             displaced.is_none() && has_room(session.role, self.pool.options().get_max_connections());
@@ -156,7 +156,7 @@ impl Rotation {
 }
 
 /// Whether the user may have a connection beside those of the pool.
-pub(super) fn has_room(role: Option<Role>, max_connections: u32) -> bool {
+pub(crate) fn has_room(role: Option<Role>, max_connections: u32) -> bool {
     role.and_then(|role| role.limit).is_none_or(|limit| limit > max_connections)
 }
 

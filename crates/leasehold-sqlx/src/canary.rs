@@ -6,15 +6,15 @@ use leasehold_core::Generation;
 use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{
+use crate::{
     error,
+    gate::{Gate, InForce, Superseded},
     session::{self, Census, Session},
 };
-use crate::gate::{Gate, InForce, Superseded};
 
 /// At most one connection outside the pool, of the credentials in force.
 #[derive(Default)]
-pub(super) struct Canary {
+pub(crate) struct Canary {
     slot: Mutex<Slot>,
 }
 
@@ -32,12 +32,12 @@ struct Kept {
 
 impl Canary {
     /// One that may open a connection when it needs it, but has none yet.
-    pub(super) fn allowed(allowed: bool) -> Self {
+    pub(crate) fn allowed(allowed: bool) -> Self {
         Self { slot: Mutex::new(Slot { kept: None, allowed }) }
     }
 
     /// Keeps a session that proved its credentials, or closes it; closes the one before it.
-    pub(super) async fn keep(&self, session: Session, generation: Generation, allowed: bool) {
+    pub(crate) async fn keep(&self, session: Session, generation: Generation, allowed: bool) {
         let mut slot = self.slot.lock().await;
         slot.allowed = allowed;
         let before = slot.kept.replace(Kept { connection: session.connection, generation });
@@ -50,7 +50,7 @@ impl Canary {
     }
 
     /// Closes the connection. Returns whether there was one.
-    pub(super) async fn close(&self) -> bool {
+    pub(crate) async fn close(&self) -> bool {
         self.slot.lock().await.close().await
     }
 
@@ -58,7 +58,7 @@ impl Canary {
     ///
     /// # Errors
     /// What the server answered; an error of the connection only if a new one could not be opened either.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &self,
         base: &PgConnectOptions,
         gate: &Gate,
@@ -81,7 +81,7 @@ impl Canary {
     }
 
     /// Counts the sessions of superseded credentials; `None` if that is not possible just now.
-    pub(super) async fn census(
+    pub(crate) async fn census(
         &self,
         base: &PgConnectOptions,
         pool: &PgPool,

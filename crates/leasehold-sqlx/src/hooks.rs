@@ -17,19 +17,18 @@ use sqlx::{
 };
 use tracing::debug;
 
-use super::{error, session};
-use crate::gate::Gate;
+use crate::{error, gate::Gate, session};
 
-pub(super) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
-pub(super) type Hook<T> =
+pub(crate) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
+pub(crate) type Hook<T> =
     Arc<dyn for<'c> Fn(&'c mut PgConnection, PoolConnectionMetadata) -> BoxFuture<'c, T> + Send + Sync>;
 
 /// The hooks that the user gave.
 #[derive(Clone, Default)]
-pub(super) struct UserHooks {
-    pub(super) after_connect: Option<Hook<()>>,
-    pub(super) before_acquire: Option<Hook<bool>>,
-    pub(super) after_release: Option<Hook<bool>>,
+pub(crate) struct UserHooks {
+    pub(crate) after_connect: Option<Hook<()>>,
+    pub(crate) before_acquire: Option<Hook<bool>>,
+    pub(crate) after_release: Option<Hook<bool>>,
 }
 
 impl fmt::Debug for UserHooks {
@@ -44,19 +43,19 @@ impl fmt::Debug for UserHooks {
 
 tokio::task_local! {
     /// Set in the sweeper's task: `before_acquire` runs inside the task that acquires, `after_release` does not.
-    pub(super) static SWEEP: Arc<Sweep>;
+    pub(crate) static SWEEP: Arc<Sweep>;
 }
 
 /// What the sweeper asks of `before_acquire`, and what that answers.
-pub(super) struct Sweep {
+pub(crate) struct Sweep {
     /// A stale connection that was idle for so long is not worth a successor.
-    pub(super) surplus_after: Option<Duration>,
+    pub(crate) surplus_after: Option<Duration>,
     met: Mutex<Met>,
 }
 
 /// The connection that the sweeper's check-out met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Met {
+pub(crate) enum Met {
     /// None was idle, or a broken one.
     #[default]
     None,
@@ -69,11 +68,11 @@ pub(super) enum Met {
 }
 
 impl Sweep {
-    pub(super) fn new(surplus_after: Option<Duration>) -> Self {
+    pub(crate) fn new(surplus_after: Option<Duration>) -> Self {
         Self { surplus_after, met: Mutex::default() }
     }
 
-    pub(super) fn met(&self) -> Met {
+    pub(crate) fn met(&self) -> Met {
         *self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,7 +82,7 @@ impl Sweep {
 }
 
 /// Sets all three hooks, replacing any that `options` has.
-pub(super) fn install(
+pub(crate) fn install(
     options: PgPoolOptions,
     gate: &Arc<Gate>,
     base: &Arc<PgConnectOptions>,
