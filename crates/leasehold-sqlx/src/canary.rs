@@ -1,48 +1,97 @@
-//! The connection that proved the credentials, kept to notice their end and to count sessions.
+//! The sessions beside the pool: one that notices the end of the user in force, and one that counts those of the user
+//! before where nobody else sees them.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use leasehold_core::Generation;
-use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
-use tokio::{sync::Mutex, time::timeout};
+use leasehold_core::{
+    Generation,
+    clock::{Clock, sleep_until},
+};
+use sqlx::{Error, Pool};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout,
+};
 
 use crate::{
+    database::{Database, Options},
     error,
     gate::{Gate, InForce, Superseded},
     session::{self, Census, Session},
 };
 
-/// At most one connection outside the pool, of the credentials in force.
-#[derive(Default)]
-pub(crate) struct Canary {
-    slot: Mutex<Slot>,
+/// At most two connections outside the pool: one of the credentials in force, and in the room of the other a proof or
+/// a counter.
+pub(crate) struct Canary<D: Database> {
+    base: Arc<Options<D>>,
+    slot: Mutex<Slot<D>>,
+    room: Arc<Mutex<()>>,
 }
 
-#[derive(Default)]
-struct Slot {
-    kept: Option<Kept>,
+/// The right to one connection beside the pool and the canary.
+pub(crate) type Room = OwnedMutexGuard<()>;
+
+struct Slot<D: Database> {
+    kept: Option<Kept<D>>,
     /// Not where the user may have no more connections than the pool: then they are all the pool's.
     allowed: bool,
+    counter: Option<(Kept<D>, Room)>,
 }
 
-struct Kept {
-    connection: PgConnection,
+struct Kept<D: Database> {
+    connection: D::Connection,
     generation: Generation,
 }
 
-impl Canary {
+impl<D: Database> Canary<D> {
     /// One that may open a connection when it needs it, but has none yet.
-    pub(crate) fn allowed(allowed: bool) -> Self {
-        Self { slot: Mutex::new(Slot { kept: None, allowed }) }
+    pub(crate) fn new(base: Arc<Options<D>>, allowed: bool) -> Self {
+        let slot = Slot { kept: None, allowed, counter: None };
+        Self { base, slot: Mutex::new(slot), room: Arc::default() }
     }
 
-    /// Keeps a session that proved its credentials, or closes it; closes the one before it.
-    pub(crate) async fn keep(&self, session: Session, generation: Generation, allowed: bool) {
+    /// Makes room for a proof: it takes the counter's.
+    pub(crate) async fn room_for_proof(&self, clock: &dyn Clock) -> Room {
+        loop {
+            let mut slot = self.slot.lock().await;
+            slot.close_counter().await;
+            if let Ok(room) = Arc::clone(&self.room).try_lock_owned() {
+                return room;
+            }
+            drop(slot);
+            // Another proof has it, and may pass it on to a counter.
+            sleep_until(clock, clock.now() + Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Keeps a session that proved its credentials, or closes it. The one before it counts from now on, in the room of
+    /// the proof, if there is something that it alone can count; or else is closed.
+    pub(crate) async fn keep(
+        &self,
+        session: Session<D>,
+        generation: Generation,
+        allowed: bool,
+        gate: &Gate,
+        room: Option<Room>,
+    ) {
         let mut slot = self.slot.lock().await;
         slot.allowed = allowed;
         let before = slot.kept.replace(Kept { connection: session.connection, generation });
-        if let Some(before) = before {
-            session::close(before.connection).await;
+        let dialect = D::dialect(&self.base);
+        match (before, room) {
+            (Some(mut before), Some(room))
+                if allowed
+                    && !dialect.sees_others
+                    && gate.tells_identity()
+                    && gate.superseded(before.generation).is_some() =>
+            {
+                match bounded(session::mark::<D>(&mut before.connection, dialect)).await {
+                    Ok(()) => slot.counter = Some((before, room)),
+                    Err(_) => session::close(before.connection).await,
+                }
+            }
+            (Some(before), _) => session::close(before.connection).await,
+            (None, _) => {}
         }
         if !allowed {
             slot.close().await;
@@ -54,15 +103,21 @@ impl Canary {
         self.slot.lock().await.close().await
     }
 
-    /// Asks the server who we are, on a new connection if need be. Returns whose credentials were asked about.
+    /// Closes what counted the sessions of this generation, or of any.
+    pub(crate) async fn stop_counting(&self, generation: Option<Generation>) {
+        let mut slot = self.slot.lock().await;
+        let counts = slot.counter.as_ref().map(|(kept, _)| kept.generation);
+        if generation.is_none() || counts == generation {
+            slot.close_counter().await;
+        }
+    }
+
+    /// Asks the server whether the user is there, on a new connection if need be. Returns whose credentials were asked
+    /// about.
     ///
     /// # Errors
     /// What the server answered; an error of the connection only if a new one could not be opened either.
-    pub(crate) async fn ask(
-        &self,
-        base: &PgConnectOptions,
-        gate: &Gate,
-    ) -> Option<(InForce, Result<(), sqlx::Error>)> {
+    pub(crate) async fn ask(&self, gate: &Gate) -> Option<(InForce, Result<(), Error>)> {
         let mut slot = self.slot.lock().await;
         let in_force = gate.in_force()?;
         if let Some(kept) = &slot.kept
@@ -71,56 +126,98 @@ impl Canary {
             // An adoption is about to replace it.
             return None;
         }
-        let answer = slot.on_kept(async |connection| session::session_user(connection).await).await;
+        let dialect = D::dialect(&self.base);
+        let answer =
+            on_kept(&mut slot.kept, async |connection| session::presence::<D>(connection, dialect).await)
+                .await;
         let result = match answer {
-            Some(Ok(_)) => Ok(()),
+            Some(Ok(())) => Ok(()),
             Some(Err(error)) if error.as_database_error().is_some() => Err(error),
-            Some(Err(_)) | None => slot.reopen(base, &in_force).await,
+            Some(Err(_)) | None => slot.reopen(&self.base, &in_force).await,
         };
         Some((in_force, result))
     }
 
     /// Counts the sessions of superseded credentials; `None` if that is not possible just now.
-    pub(crate) async fn census(
-        &self,
-        base: &PgConnectOptions,
-        pool: &PgPool,
-        gate: &Gate,
-        old: &Superseded,
-    ) -> Option<Census> {
-        let (username, role) = (old.issued.secret().username(), old.role);
+    pub(crate) async fn census(&self, pool: &Pool<D>, gate: &Gate, old: &Superseded) -> Option<Census> {
+        let dialect = D::dialect(&self.base);
         let mut slot = self.slot.lock().await;
+        if !dialect.sees_others {
+            let counted = self
+                .as_old(&mut slot, old, async |connection| {
+                    session::census::<D>(connection, dialect, old).await
+                })
+                .await?;
+            return match counted {
+                Ok(census) => Some(census),
+                Err(error) if error::is_refused(&error) => Some(Census { sessions: None, exists: false }),
+                Err(_) => None,
+            };
+        }
         if slot.kept.is_none() {
-            slot.reopen(base, &gate.in_force()?).await.ok()?;
+            slot.reopen(&self.base, &gate.in_force()?).await.ok()?;
         }
         if slot.allowed {
-            let count = slot.on_kept(async |connection| session::census(connection, username, role).await);
+            let count = on_kept(&mut slot.kept, async |connection| {
+                session::census::<D>(connection, dialect, old).await
+            });
             return count.await?.ok();
         }
         // Any connection may count, and one of the pool's is spared for a moment more easily than one is opened.
         let mut connection = pool.try_acquire()?;
-        bounded(session::census(&mut connection, username, role)).await.ok()
+        bounded(session::census::<D>(&mut connection, dialect, old)).await.ok()
+    }
+
+    /// Ends the sessions of superseded credentials, as their user, and returns how many there were; `None` if there is
+    /// no room to do so.
+    pub(crate) async fn terminate(&self, old: &Superseded) -> Option<Result<usize, Error>> {
+        let dialect = D::dialect(&self.base);
+        let mut slot = self.slot.lock().await;
+        let terminate =
+            async |connection: &mut D::Connection| session::terminate_others::<D>(connection, dialect).await;
+        self.as_old(&mut slot, old, terminate).await
+    }
+
+    /// Asks on a session of superseded credentials, which takes the room of another if it must. It stays if it has room
+    /// and something to count.
+    async fn as_old<T>(
+        &self,
+        slot: &mut Slot<D>,
+        old: &Superseded,
+        ask: impl AsyncFnOnce(&mut D::Connection) -> Result<T, Error>,
+    ) -> Option<Result<T, Error>> {
+        let (generation, dialect) = (old.issued.generation(), D::dialect(&self.base));
+        if slot.counter.as_ref().is_some_and(|(kept, _)| kept.generation != generation) {
+            slot.close_counter().await;
+        }
+        let (mut kept, room) = match slot.counter.take() {
+            Some((kept, room)) => (Some(kept), room),
+            None => {
+                let room = Arc::clone(&self.room).try_lock_owned().ok()?;
+                let opening = async {
+                    let mut session = session::open::<D>(&self.base, old.issued.secret(), ANSWER).await?;
+                    session::mark::<D>(&mut session.connection, dialect).await?;
+                    Ok(session.connection)
+                };
+                match bounded(opening).await {
+                    Ok(connection) => (Some(Kept { connection, generation }), room),
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+        };
+        let answer = on_kept(&mut kept, ask).await;
+        slot.counter = kept.map(|kept| (kept, room));
+        if dialect.sees_others || !slot.allowed {
+            slot.close_counter().await;
+        }
+        answer
     }
 }
 
-impl Slot {
-    /// Asks on the connection that is kept, if one is. It stays only if it answered: whoever is interrupted here must
-    /// not leave a connection with half an answer.
-    async fn on_kept<T>(
-        &mut self,
-        ask: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-    ) -> Option<Result<T, sqlx::Error>> {
-        let mut kept = self.kept.take()?;
-        let answer = bounded(ask(&mut kept.connection)).await;
-        if !answer.as_ref().is_err_and(|error| error.as_database_error().is_none()) {
-            self.kept = Some(kept);
-        }
-        Some(answer)
-    }
-
-    async fn reopen(&mut self, base: &PgConnectOptions, in_force: &InForce) -> Result<(), sqlx::Error> {
+impl<D: Database> Slot<D> {
+    async fn reopen(&mut self, base: &Options<D>, in_force: &InForce) -> Result<(), Error> {
         if self.allowed {
-            let session = session::open(base, in_force.issued.secret(), ANSWER).await?;
+            let session = session::open::<D>(base, in_force.issued.secret(), ANSWER).await?;
             let generation = in_force.issued.generation();
             self.kept = Some(Kept { connection: session.connection, generation });
         }
@@ -136,9 +233,29 @@ impl Slot {
             None => false,
         }
     }
+
+    async fn close_counter(&mut self) {
+        if let Some((counter, _room)) = self.counter.take() {
+            session::close(counter.connection).await;
+        }
+    }
 }
 
-async fn bounded<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+/// Asks on the connection that is kept, if one is. It stays only if it answered: whoever is interrupted here must not
+/// leave a connection with half an answer.
+async fn on_kept<D: Database, T>(
+    slot: &mut Option<Kept<D>>,
+    ask: impl AsyncFnOnce(&mut D::Connection) -> Result<T, Error>,
+) -> Option<Result<T, Error>> {
+    let mut kept = slot.take()?;
+    let answer = bounded(ask(&mut kept.connection)).await;
+    if !answer.as_ref().is_err_and(|error| error.as_database_error().is_none()) {
+        *slot = Some(kept);
+    }
+    Some(answer)
+}
+
+async fn bounded<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     timeout(ANSWER, answer).await.unwrap_or_else(|_| Err(error::timed_out()))
 }
 

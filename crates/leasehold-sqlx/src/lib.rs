@@ -1,21 +1,21 @@
 #![doc = include_str!("../README.md")]
+// Without a database there is nothing to rotate.
+#![cfg(any(feature = "postgres", feature = "mysql"))]
 
-#[cfg(feature = "postgres")]
 mod builder;
-#[cfg(feature = "postgres")]
 mod canary;
-#[cfg(feature = "postgres")]
+mod database;
 mod error;
-#[cfg(feature = "postgres")]
 mod gate;
-#[cfg(feature = "postgres")]
 mod hooks;
-#[cfg(feature = "postgres")]
 mod rotation;
-#[cfg(feature = "postgres")]
 mod session;
-#[cfg(feature = "postgres")]
 mod sweep;
 
+pub use builder::{Builder, Stragglers};
+#[cfg(feature = "any")]
+pub use database::any::Any;
+#[cfg(feature = "mysql")]
+pub use database::mysql::MySql;
 #[cfg(feature = "postgres")]
-pub use builder::{Postgres, Stragglers};
+pub use database::postgres::Postgres;

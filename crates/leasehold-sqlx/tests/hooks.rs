@@ -1,5 +1,6 @@
 //! The user's hooks run, after ours; and nothing slips through ours.
 
+#![cfg(feature = "postgres")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the helpers of tests are tests")]
 
 mod common;
