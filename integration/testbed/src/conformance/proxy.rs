@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
@@ -84,8 +84,7 @@ impl Drop for Proxy {
 async fn pass(mut client: TcpStream, server: (String, u16), holds: Arc<AtomicBool>, delay: Arc<Delay>) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     if holds.load(Ordering::Acquire) {
-        let mut first = [0; 8];
-        while client.peek(&mut first).await.is_ok_and(|read| read < first.len() && read > 0) {}
+        until_credentials_are_sent(&mut client, &mut server).await;
         while holds.load(Ordering::Acquire) {
             let_pass(Duration::from_millis(5)).await;
         }
@@ -96,4 +95,24 @@ async fn pass(mut client: TcpStream, server: (String, u16), holds: Arc<AtomicBoo
         let_pass(Duration::from_millis(millis)).await;
     }
     let _ = copy_bidirectional(&mut client, &mut server).await;
+}
+
+/// In MariaDB the server speaks first, and the client's first packet is its answer.
+async fn until_credentials_are_sent(client: &mut TcpStream, server: &mut TcpStream) {
+    let (mut first, mut greeting) = ([0; 8], [0; 512]);
+    loop {
+        tokio::select! {
+            said = client.peek(&mut first) => {
+                if said.map_or(true, |length| length == 0 || length == first.len()) {
+                    return;
+                }
+            }
+            greeted = server.read(&mut greeting) => {
+                let length = greeted.unwrap_or_default();
+                if length == 0 || client.write_all(&greeting[..length]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
 }
