@@ -132,7 +132,7 @@ impl<D: Database> Canary<D> {
                 .await;
         let result = match answer {
             Some(Ok(())) => Ok(()),
-            Some(Err(error)) if error.as_database_error().is_some() => Err(error),
+            Some(Err(error)) if !error::is_broken(&error) => Err(error),
             Some(Err(_)) | None => slot.reopen(&self.base, &in_force).await,
         };
         Some((in_force, result))
@@ -249,7 +249,7 @@ async fn on_kept<D: Database, T>(
 ) -> Option<Result<T, Error>> {
     let mut kept = slot.take()?;
     let answer = bounded(ask(&mut kept.connection)).await;
-    if !answer.as_ref().is_err_and(|error| error.as_database_error().is_none()) {
+    if !answer.as_ref().is_err_and(error::is_broken) {
         *slot = Some(kept);
     }
     Some(answer)

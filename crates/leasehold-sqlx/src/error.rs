@@ -46,6 +46,11 @@ pub(crate) fn is_refused(error: &sqlx::Error) -> bool {
     kind(error) == ErrorKind::CredentialsRefused
 }
 
+/// Whether the session is of no use any more, also if the server says so itself when it ends one.
+pub(crate) fn is_broken(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_none() || kind(error) == ErrorKind::DatabaseUnavailable
+}
+
 /// Whether the server, or the user, has as many connections as it may have.
 pub(crate) fn is_full(error: &sqlx::Error) -> bool {
     kind(error) == ErrorKind::DatabaseFull
