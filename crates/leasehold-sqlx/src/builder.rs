@@ -200,7 +200,7 @@ impl<D: Database> Builder<D> {
         let (base, gate, options) = self.prepare(&current, in_force, tells_identity);
         let canary = Canary::new(Arc::clone(&base), true);
         let allowed = has_room && settings.canary_interval.is_some();
-        canary.keep(session, first.generation(), allowed, &gate, None).await;
+        canary.keep(session, first.generation(), allowed, &gate).await;
         let pool = loop {
             let pool = options.clone().connect_with(D::with(&base, first.secret())).await;
             let clock = current.clock();

@@ -3,15 +3,9 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use leasehold_core::{
-    Generation,
-    clock::{Clock, sleep_until},
-};
+use leasehold_core::Generation;
 use sqlx::{Error, Pool};
-use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
-    time::timeout,
-};
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     database::{Database, Options},
@@ -20,22 +14,18 @@ use crate::{
     session::{self, Census, Session},
 };
 
-/// At most two connections outside the pool: one of the credentials in force, and in the room of the other a proof or
-/// a counter.
+/// At most one connection outside the pool of the credentials in force, and one of those before. The second has the
+/// room that a proof needs, which takes place when nothing is being counted.
 pub(crate) struct Canary<D: Database> {
     base: Arc<Options<D>>,
     slot: Mutex<Slot<D>>,
-    room: Arc<Mutex<()>>,
 }
-
-/// The right to one connection beside the pool and the canary.
-pub(crate) type Room = OwnedMutexGuard<()>;
 
 struct Slot<D: Database> {
     kept: Option<Kept<D>>,
     /// Not where the user may have no more connections than the pool: then they are all the pool's.
     allowed: bool,
-    counter: Option<(Kept<D>, Room)>,
+    counter: Option<Kept<D>>,
 }
 
 struct Kept<D: Database> {
@@ -47,51 +37,25 @@ impl<D: Database> Canary<D> {
     /// One that may open a connection when it needs it, but has none yet.
     pub(crate) fn new(base: Arc<Options<D>>, allowed: bool) -> Self {
         let slot = Slot { kept: None, allowed, counter: None };
-        Self { base, slot: Mutex::new(slot), room: Arc::default() }
+        Self { base, slot: Mutex::new(slot) }
     }
 
-    /// Makes room for a proof: it takes the counter's.
-    pub(crate) async fn room_for_proof(&self, clock: &dyn Clock) -> Room {
-        loop {
-            let mut slot = self.slot.lock().await;
-            slot.close_counter().await;
-            if let Ok(room) = Arc::clone(&self.room).try_lock_owned() {
-                return room;
-            }
-            drop(slot);
-            // Another proof has it, and may pass it on to a counter.
-            sleep_until(clock, clock.now() + Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Keeps a session that proved its credentials, or closes it. The one before it counts from now on, in the room of
-    /// the proof, if there is something that it alone can count; or else is closed.
-    pub(crate) async fn keep(
-        &self,
-        session: Session<D>,
-        generation: Generation,
-        allowed: bool,
-        gate: &Gate,
-        room: Option<Room>,
-    ) {
+    /// Keeps a session that proved its credentials, or closes it. The one before it counts from now on, if there is
+    /// something that it alone can count; or else is closed.
+    pub(crate) async fn keep(&self, session: Session<D>, generation: Generation, allowed: bool, gate: &Gate) {
+        let dialect = D::dialect(&self.base);
         let mut slot = self.slot.lock().await;
         slot.allowed = allowed;
-        let before = slot.kept.replace(Kept { connection: session.connection, generation });
-        let dialect = D::dialect(&self.base);
-        match (before, room) {
-            (Some(mut before), Some(room))
-                if allowed
-                    && !dialect.sees_others
-                    && gate.tells_identity()
-                    && gate.superseded(before.generation).is_some() =>
-            {
-                match bounded(session::mark::<D>(&mut before.connection, dialect)).await {
-                    Ok(()) => slot.counter = Some((before, room)),
-                    Err(_) => session::close(before.connection).await,
-                }
+        if let Some(mut before) = slot.kept.replace(Kept { connection: session.connection, generation }) {
+            let counts = allowed
+                && !dialect.sees_others
+                && gate.tells_identity()
+                && gate.superseded(before.generation).is_some();
+            if counts && bounded(session::mark::<D>(&mut before.connection, dialect)).await.is_ok() {
+                slot.counter = Some(before);
+            } else {
+                session::close(before.connection).await;
             }
-            (Some(before), _) => session::close(before.connection).await,
-            (None, _) => {}
         }
         if !allowed {
             slot.close().await;
@@ -103,13 +67,9 @@ impl<D: Database> Canary<D> {
         self.slot.lock().await.close().await
     }
 
-    /// Closes what counted the sessions of this generation, or of any.
-    pub(crate) async fn stop_counting(&self, generation: Option<Generation>) {
-        let mut slot = self.slot.lock().await;
-        let counts = slot.counter.as_ref().map(|(kept, _)| kept.generation);
-        if generation.is_none() || counts == generation {
-            slot.close_counter().await;
-        }
+    /// Closes what counts sessions.
+    pub(crate) async fn stop_counting(&self) {
+        self.slot.lock().await.close_counter().await;
     }
 
     /// Asks the server whether the user is there, on a new connection if need be. Returns whose credentials were asked
@@ -143,12 +103,9 @@ impl<D: Database> Canary<D> {
         let dialect = D::dialect(&self.base);
         let mut slot = self.slot.lock().await;
         if !dialect.sees_others {
-            let counted = self
-                .as_old(&mut slot, old, async |connection| {
-                    session::census::<D>(connection, dialect, old).await
-                })
-                .await?;
-            return match counted {
+            let count =
+                async |connection: &mut D::Connection| session::census::<D>(connection, dialect, old).await;
+            return match self.as_old(&mut slot, old, count).await {
                 Ok(census) => Some(census),
                 Err(error) if error::is_refused(&error) => Some(Census { sessions: None, exists: false }),
                 Err(_) => None,
@@ -168,9 +125,8 @@ impl<D: Database> Canary<D> {
         bounded(session::census::<D>(&mut connection, dialect, old)).await.ok()
     }
 
-    /// Ends the sessions of superseded credentials, as their user, and returns how many there were; `None` if there is
-    /// no room to do so.
-    pub(crate) async fn terminate(&self, old: &Superseded) -> Option<Result<usize, Error>> {
+    /// Ends the sessions of superseded credentials, as their user, and returns how many there were.
+    pub(crate) async fn terminate(&self, old: &Superseded) -> Result<usize, Error> {
         let dialect = D::dialect(&self.base);
         let mut slot = self.slot.lock().await;
         let terminate =
@@ -178,39 +134,27 @@ impl<D: Database> Canary<D> {
         self.as_old(&mut slot, old, terminate).await
     }
 
-    /// Asks on a session of superseded credentials, which takes the room of another if it must. It stays if it has room
-    /// and something to count.
+    /// Asks on a session of superseded credentials. It stays if there is room, and something that it alone can count.
     async fn as_old<T>(
         &self,
         slot: &mut Slot<D>,
         old: &Superseded,
         ask: impl AsyncFnOnce(&mut D::Connection) -> Result<T, Error>,
-    ) -> Option<Result<T, Error>> {
+    ) -> Result<T, Error> {
         let (generation, dialect) = (old.issued.generation(), D::dialect(&self.base));
-        if slot.counter.as_ref().is_some_and(|(kept, _)| kept.generation != generation) {
+        if slot.counter.as_ref().is_some_and(|counter| counter.generation != generation) {
             slot.close_counter().await;
         }
-        let (mut kept, room) = match slot.counter.take() {
-            Some((kept, room)) => (Some(kept), room),
-            None => {
-                let room = Arc::clone(&self.room).try_lock_owned().ok()?;
-                let opening = async {
-                    let mut session = session::open::<D>(&self.base, old.issued.secret(), ANSWER).await?;
-                    session::mark::<D>(&mut session.connection, dialect).await?;
-                    Ok(session.connection)
-                };
-                match bounded(opening).await {
-                    Ok(connection) => (Some(Kept { connection, generation }), room),
-                    Err(error) => return Some(Err(error)),
-                }
-            }
-        };
-        let answer = on_kept(&mut kept, ask).await;
-        slot.counter = kept.map(|kept| (kept, room));
+        if slot.counter.is_none() {
+            let mut session = session::open::<D>(&self.base, old.issued.secret(), ANSWER).await?;
+            bounded(session::mark::<D>(&mut session.connection, dialect)).await?;
+            slot.counter = Some(Kept { connection: session.connection, generation });
+        }
+        let answer = on_kept(&mut slot.counter, ask).await;
         if dialect.sees_others || !slot.allowed {
             slot.close_counter().await;
         }
-        answer
+        answer.unwrap_or_else(|| Err(error::timed_out()))
     }
 }
 
@@ -235,7 +179,7 @@ impl<D: Database> Slot<D> {
     }
 
     async fn close_counter(&mut self) {
-        if let Some((counter, _room)) = self.counter.take() {
+        if let Some(counter) = self.counter.take() {
             session::close(counter.connection).await;
         }
     }

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::{
     builder::Stragglers,
-    canary::{Canary, Room},
+    canary::Canary,
     database::{Database, Options},
     error,
     gate::{Gate, InForce},
@@ -48,7 +48,6 @@ pub(crate) struct Settings {
 /// A session that proved credentials, and what had to make room for it.
 pub(crate) struct Proof<D: Database> {
     session: Session<D>,
-    room: Room,
     /// The slot of the pool's connection that was ended. Held until the proof is over, or the pool would open another
     /// connection where there is room for one only.
     displaced: Option<PoolConnection<D>>,
@@ -69,7 +68,7 @@ impl<D: Database> Rotation<D> {
         // The gate still holds the credentials, and a lease is revoked when nobody does: so only after the last
         // connection has gone.
         self.pool.close().await;
-        self.canary.stop_counting(None).await;
+        self.canary.stop_counting().await;
         self.canary.close().await;
         debug!(secret = self.current.name(), "the pool is closed; its rotation ends");
     }
@@ -103,23 +102,23 @@ impl<D: Database> Rotation<D> {
     /// Opens a session with these credentials, making room for it if the server is full.
     pub(crate) async fn prove(&self, credentials: &Credentials) -> Result<Proof<D>, sqlx::Error> {
         let proving = async {
-            let room = self.canary.room_for_proof(&**self.current.clock()).await;
+            self.canary.stop_counting().await;
             let full = match self.open(credentials).await {
-                Ok(session) => return Ok(Proof { session, room, displaced: None }),
+                Ok(session) => return Ok(Proof { session, displaced: None }),
                 Err(error) if error::is_full(&error) => error,
                 Err(error) => return Err(error),
             };
             if self.canary.close().await {
                 match self.open_soon(credentials).await {
                     Err(error) if error::is_full(&error) => {}
-                    answer => return answer.map(|session| Proof { session, room, displaced: None }),
+                    answer => return answer.map(|session| Proof { session, displaced: None }),
                 }
             }
             let Some(mut displaced) = self.pool.try_acquire() else { return Err(full) };
             // Ended by the server, so that the pool does not know that it has room for another.
             session::end_own::<D>(&mut displaced, D::dialect(&self.base)).await;
             match self.open_soon(credentials).await {
-                Ok(session) => Ok(Proof { session, room, displaced: Some(displaced) }),
+                Ok(session) => Ok(Proof { session, displaced: Some(displaced) }),
                 Err(error) => {
                     let _ = displaced.close().await;
                     Err(error)
@@ -149,10 +148,10 @@ impl<D: Database> Rotation<D> {
     /// Keeps the session of a proof as the canary, if `allowed` and where there is room for one, and gives back what it
     /// displaced.
     pub(crate) async fn settle(&self, proof: Proof<D>, in_force: &Issued<Credentials>, allowed: bool) {
-        let Proof { session, room, displaced } = proof;
+        let Proof { session, displaced } = proof;
         let max_connections = self.pool.options().get_max_connections();
         let allowed = allowed && displaced.is_none() && has_room(session.role, max_connections);
-        self.canary.keep(session, in_force.generation(), allowed, &self.gate, Some(room)).await;
+        self.canary.keep(session, in_force.generation(), allowed, &self.gate).await;
         if let Some(displaced) = displaced {
             // The pool may use the place at once, and the server takes a moment to notice what was closed.
             let clock = self.current.clock();
@@ -206,7 +205,7 @@ impl<D: Database> Rotate for Rotation<D> {
             // The user is in force: its sessions have nothing to fear.
             _ => Some(0),
         };
-        self.canary.stop_counting(Some(generation)).await;
+        self.canary.stop_counting().await;
         self.gate.retired(generation);
         if self.settings.canary_interval.is_none() {
             self.canary.close().await;

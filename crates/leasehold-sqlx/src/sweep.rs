@@ -192,12 +192,7 @@ impl<'a, D: Database> Retirement<'a, D> {
             return;
         }
         let generation = self.old.issued.generation();
-        let Some(ended) = self.rotation.canary.terminate(&self.old).await else {
-            // A proof has the room. It is over in a moment.
-            self.terminated = false;
-            return;
-        };
-        match ended {
+        match self.rotation.canary.terminate(&self.old).await {
             Ok(ended) => {
                 warn!(%generation, ended, "sessions of credentials that end were terminated");
                 self.rotation.current.report(generation, EventKind::Terminated { connections: ended });

@@ -147,4 +147,34 @@ mod tests {
         assert_eq!((&*decoded(url.username()), &*decoded(url.password().unwrap())), (ODD, ODD));
         assert_eq!((url.host_str(), url.path(), url.query()), (Some("db"), "/orders", None));
     }
+
+    #[test]
+    fn what_cannot_work_is_an_error_and_no_panic() {
+        let check = |url: &str| sqlx::Any::check(&url.parse().unwrap());
+        let missing = check("mysql://db/orders").unwrap_err().to_string();
+        assert!(missing.contains("install_default_drivers"), "{missing}");
+        sqlx::any::install_default_drivers();
+        for url in [
+            "sqlite://db",
+            "mysql:///orders",
+            "postgres://db",
+            "postgres://db/orders?password=s3cret",
+            "mysql://db/orders?user=s3cret",
+        ] {
+            let error = check(url).unwrap_err();
+            assert_eq!(error.kind(), leasehold_core::ErrorKind::Configuration, "{url}");
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+        }
+        for url in ["mysql://db", "mariadb://db/orders", "postgresql://me:s3cret@db/orders"] {
+            check(url).unwrap();
+        }
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let options: AnyConnectOptions = "mysql://me:s3cret@db/orders".parse().unwrap();
+        let printed = format!("{:?}", Any::new(options));
+        assert!(printed.contains("db:3306") && printed.contains("orders"), "{printed}");
+        assert!(!printed.contains("s3cret"), "{printed}");
+    }
 }
