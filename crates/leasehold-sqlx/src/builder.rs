@@ -22,7 +22,7 @@ use crate::{
     session::{self, Session},
 };
 
-/// Builds a [`Pool`] that changes credentials: [`Postgres`](crate::Postgres), `MySql` or `Any`.
+/// Builds a [`Pool`] that changes credentials: `Postgres`, `MySql` or `Any`.
 ///
 /// The setters of the first part are those of [`PoolOptions`], under the same names. The hooks are here because this
 /// crate sets the pool's own: yours run after ours, with the very same arguments.
@@ -182,9 +182,10 @@ impl<D: Database> Builder<D> {
     /// then on. As in sqlx, a database that is starting is tried until the acquire timeout.
     ///
     /// # Errors
-    /// [`CredentialsRefused`](ErrorKind::CredentialsRefused) and [`DatabaseUnavailable`](ErrorKind::DatabaseUnavailable)
-    /// from the database; [`Configuration`](ErrorKind::Configuration) if the options cannot work or TLS cannot be
-    /// agreed on; [`NotYet`](ErrorKind::NotYet) and [`Closed`](ErrorKind::Closed) from `current`.
+    /// [`CredentialsRefused`](ErrorKind::CredentialsRefused), [`DatabaseFull`](ErrorKind::DatabaseFull) and
+    /// [`DatabaseUnavailable`](ErrorKind::DatabaseUnavailable) from the database;
+    /// [`Configuration`](ErrorKind::Configuration) if the options cannot work or TLS cannot be agreed on;
+    /// [`NotYet`](ErrorKind::NotYet) and [`Closed`](ErrorKind::Closed) from `current`.
     ///
     /// # Cancel safety
     /// Nothing is left behind when the future is dropped.

@@ -81,7 +81,7 @@ impl Database for sqlx::MySql {
 macro_rules! others {
     () => {
         "CAST(USER AS BINARY) = CAST(LEFT(USER(), CHAR_LENGTH(USER()) - LOCATE('@', REVERSE(USER()))) AS BINARY) \
-         AND ID <> CONNECTION_ID() AND NOT DB <=> 'information_schema'"
+         AND ID <> CONNECTION_ID() AND NOT (DB <=> 'information_schema')"
     };
 }
 
