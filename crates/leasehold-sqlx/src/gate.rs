@@ -28,7 +28,7 @@ pub(crate) struct Gate {
     zero: AgeClock,
     /// When the credentials changed last, in nanoseconds since `zero`: what is younger needs no further look.
     newest_switch: AtomicU64,
-    /// Whether the database's `session_user` is the username: a proxy may log in as somebody else.
+    /// Whether the database knows the user by the username: a proxy may log in as somebody else.
     tells_identity: AtomicBool,
     state: RwLock<State>,
 }
@@ -96,7 +96,7 @@ impl Gate {
         self.newest_switch.load(Ordering::Acquire) != 0
     }
 
-    /// Whether `session_user` is the username.
+    /// Whether the database knows the user by the username.
     pub(crate) fn tells_identity(&self) -> bool {
         self.tells_identity.load(Ordering::Acquire)
     }

@@ -98,6 +98,9 @@ pub struct Abilities {
     pub logs_in_again: bool,
     /// Whether sessions that are borrowed when their credentials end are ended by the server.
     pub terminates: bool,
+    /// Sessions of a superseded user, among the spare ones, that are open only to count its others. MariaDB lets nobody
+    /// else see them.
+    pub counting_sessions: usize,
 }
 
 impl Default for Abilities {
@@ -112,6 +115,7 @@ impl Default for Abilities {
             counts: true,
             logs_in_again: false,
             terminates: false,
+            counting_sessions: 0,
         }
     }
 }

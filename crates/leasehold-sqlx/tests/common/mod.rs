@@ -5,6 +5,7 @@
     reason = "every test binary uses a part of it, and a test may print"
 )]
 
+pub(crate) mod keeper;
 pub(crate) mod proxy;
 
 use std::{
@@ -19,21 +20,18 @@ use std::{
     time::Duration,
 };
 
-use leasehold_core::{
-    Credentials, Current, Event, EventKind, Generation, Grant, Lease,
-    clock::{Clock, SystemClock, sleep_until},
-    publish::{self, Channel},
-};
+use leasehold_core::clock::{Clock, SystemClock, sleep_until};
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tempfile::TempDir;
 use tokio::{
-    sync::broadcast,
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval},
 };
+
+pub(crate) use keeper::{HOUR, Keeper};
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
@@ -182,62 +180,6 @@ impl Admin {
     }
 }
 
-/// What a keeper would hold.
-pub(crate) struct Keeper {
-    pub(crate) channel: Channel<Credentials>,
-    pub(crate) events: broadcast::Receiver<Event>,
-}
-
-impl Keeper {
-    pub(crate) fn new() -> Self {
-        let channel = publish::channel("database/creds/test", Arc::new(SystemClock));
-        let events = channel.current.events();
-        Self { channel, events }
-    }
-
-    /// A keeper that has published these credentials for an hour.
-    pub(crate) fn with(user: &str, password: &str) -> Self {
-        let mut keeper = Self::new();
-        keeper.publish(user, password, HOUR);
-        keeper
-    }
-
-    pub(crate) fn publish(&mut self, user: &str, password: &str, ttl: Duration) -> Generation {
-        let grant = Grant::new(Credentials::new(user, password.to_owned()), Lease::new("lease", ttl, true));
-        self.channel.publisher.publish(grant, SystemClock.now());
-        self.channel.current.get().unwrap().generation()
-    }
-
-    pub(crate) fn current(&self) -> Current<Credentials> {
-        self.channel.current.clone()
-    }
-
-    /// Waits for an event of a generation that `pick` picks.
-    pub(crate) async fn event<T>(&mut self, of: Generation, pick: impl Fn(&EventKind) -> Option<T>) -> T {
-        let picking = async {
-            loop {
-                let event = self.events.recv().await.unwrap();
-                if let Some(picked) = pick(&event.kind).filter(|_| event.generation == of) {
-                    return picked;
-                }
-            }
-        };
-        timeout(Duration::from_secs(20), picking).await.expect("the event did not come")
-    }
-
-    pub(crate) async fn adopted(&mut self, generation: Generation) {
-        self.event(generation, |kind| matches!(kind, EventKind::Adopted).then_some(())).await;
-    }
-
-    pub(crate) async fn retired(&mut self, generation: Generation) -> Option<usize> {
-        let retired = |kind: &EventKind| match kind {
-            EventKind::Retired { remaining } => Some(*remaining),
-            _ => None,
-        };
-        self.event(generation, retired).await
-    }
-}
-
 /// Callers who use a pool at a steady pace.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
@@ -350,5 +292,4 @@ pub(crate) async fn nap(millis: u64) {
     sleep_until(&SystemClock, SystemClock.now() + Duration::from_millis(millis)).await;
 }
 
-pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);

@@ -43,5 +43,5 @@ fn cargo_run(cargo: &str, arguments: &[&str], more: &[String]) -> bool {
     }
 }
 
-/// This binary's own tests too, which are behind a feature.
-const EVERYTHING: &[&str] = &["--workspace", "--features", "leasehold-testbed/cli"];
+/// This binary's own tests too, which are behind a feature, and those of sqlx's other databases.
+const EVERYTHING: &[&str] = &["--workspace", "--features", "leasehold-testbed/cli,leasehold-sqlx/any"];

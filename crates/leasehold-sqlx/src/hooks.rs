@@ -10,29 +10,36 @@ use std::{
 };
 
 use leasehold_core::in_place::Freshness;
-use sqlx::{
-    PgConnection,
-    pool::PoolConnectionMetadata,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::pool::{PoolConnectionMetadata, PoolOptions};
 use tracing::debug;
 
-use super::{error, session};
-use crate::gate::Gate;
+use crate::{
+    database::{BoxFuture, Database, Dialect, Options},
+    error,
+    gate::Gate,
+    session,
+};
 
-pub(super) type BoxFuture<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
-pub(super) type Hook<T> =
-    Arc<dyn for<'c> Fn(&'c mut PgConnection, PoolConnectionMetadata) -> BoxFuture<'c, T> + Send + Sync>;
+pub(crate) type Hook<D, T> = Arc<
+    dyn for<'c> Fn(&'c mut <D as sqlx::Database>::Connection, PoolConnectionMetadata) -> BoxFuture<'c, T>
+        + Send
+        + Sync,
+>;
 
 /// The hooks that the user gave.
-#[derive(Clone, Default)]
-pub(super) struct UserHooks {
-    pub(super) after_connect: Option<Hook<()>>,
-    pub(super) before_acquire: Option<Hook<bool>>,
-    pub(super) after_release: Option<Hook<bool>>,
+pub(crate) struct UserHooks<D: Database> {
+    pub(crate) after_connect: Option<Hook<D, ()>>,
+    pub(crate) before_acquire: Option<Hook<D, bool>>,
+    pub(crate) after_release: Option<Hook<D, bool>>,
 }
 
-impl fmt::Debug for UserHooks {
+impl<D: Database> Default for UserHooks<D> {
+    fn default() -> Self {
+        Self { after_connect: None, before_acquire: None, after_release: None }
+    }
+}
+
+impl<D: Database> fmt::Debug for UserHooks<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UserHooks")
             .field("after_connect", &self.after_connect.is_some())
@@ -44,19 +51,19 @@ impl fmt::Debug for UserHooks {
 
 tokio::task_local! {
     /// Set in the sweeper's task: `before_acquire` runs inside the task that acquires, `after_release` does not.
-    pub(super) static SWEEP: Arc<Sweep>;
+    pub(crate) static SWEEP: Arc<Sweep>;
 }
 
 /// What the sweeper asks of `before_acquire`, and what that answers.
-pub(super) struct Sweep {
+pub(crate) struct Sweep {
     /// A stale connection that was idle for so long is not worth a successor.
-    pub(super) surplus_after: Option<Duration>,
+    pub(crate) surplus_after: Option<Duration>,
     met: Mutex<Met>,
 }
 
 /// The connection that the sweeper's check-out met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Met {
+pub(crate) enum Met {
     /// None was idle, or a broken one.
     #[default]
     None,
@@ -69,11 +76,11 @@ pub(super) enum Met {
 }
 
 impl Sweep {
-    pub(super) fn new(surplus_after: Option<Duration>) -> Self {
+    pub(crate) fn new(surplus_after: Option<Duration>) -> Self {
         Self { surplus_after, met: Mutex::default() }
     }
 
-    pub(super) fn met(&self) -> Met {
+    pub(crate) fn met(&self) -> Met {
         *self.met.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,21 +90,22 @@ impl Sweep {
 }
 
 /// Sets all three hooks, replacing any that `options` has.
-pub(super) fn install(
-    options: PgPoolOptions,
+pub(crate) fn install<D: Database>(
+    options: PoolOptions<D>,
     gate: &Arc<Gate>,
-    base: &Arc<PgConnectOptions>,
+    base: &Arc<Options<D>>,
     handshake: Duration,
-    user: UserHooks,
-) -> PgPoolOptions {
+    user: UserHooks<D>,
+) -> PoolOptions<D> {
     let UserHooks { after_connect, before_acquire, after_release } = user;
     let (at_connect, base) = (Arc::clone(gate), Arc::clone(base));
+    let dialect = D::dialect(&base);
     let (at_acquire, at_release) = (Arc::clone(gate), Arc::clone(gate));
     options
         .after_connect(move |connection, metadata| {
             let (gate, base, user) = (Arc::clone(&at_connect), Arc::clone(&base), after_connect.clone());
             Box::pin(async move {
-                settle(connection, &gate, &base, handshake).await?;
+                settle::<D>(connection, &gate, &base, handshake).await?;
                 match user {
                     Some(hook) => hook(connection, metadata).await,
                     None => Ok(()),
@@ -107,56 +115,60 @@ pub(super) fn install(
         .before_acquire(move |connection, metadata| {
             let user = before_acquire.as_ref();
             match (at_acquire.verdict(metadata.age), SWEEP.try_with(Arc::clone).ok()) {
-                (Freshness::Fresh | Freshness::Stale, None) => pass(user, connection, metadata),
+                (Freshness::Fresh | Freshness::Stale, None) => pass::<D>(user, connection, metadata),
                 (Freshness::Ended, None) => Box::pin(Answer::<false>),
                 (Freshness::Stale | Freshness::Ended, Some(sweep)) => refuse_stale(&sweep, &metadata),
                 (Freshness::Fresh, Some(sweep)) => {
                     let (gate, user) = (Arc::clone(&at_acquire), user.cloned());
                     Box::pin(async move {
-                        if !is_who_is_in_force(connection, &gate).await? {
+                        if !is_who_is_in_force::<D>(connection, &gate, dialect).await? {
                             sweep.meets(Met::Stale);
                             return Ok(false);
                         }
                         sweep.meets(Met::Fresh);
-                        pass(user.as_ref(), connection, metadata).await
+                        pass::<D>(user.as_ref(), connection, metadata).await
                     })
                 }
             }
         })
         .after_release(move |connection, metadata| match at_release.verdict(metadata.age) {
             Freshness::Ended => Box::pin(Answer::<false>),
-            Freshness::Fresh | Freshness::Stale => pass(after_release.as_ref(), connection, metadata),
+            Freshness::Fresh | Freshness::Stale => pass::<D>(after_release.as_ref(), connection, metadata),
         })
 }
 
 /// A handshake that began before the switch makes a connection of the old user that looks new by its age. Returning an
 /// error would make sqlx connect again, but log an error that is none and back off; so the right connection is put in
 /// the place of the wrong one.
-async fn settle(
-    connection: &mut PgConnection,
+async fn settle<D: Database>(
+    connection: &mut D::Connection,
     gate: &Gate,
-    base: &PgConnectOptions,
+    base: &Options<D>,
     within: Duration,
 ) -> Result<(), sqlx::Error> {
-    if !gate.has_switched() || is_who_is_in_force(connection, gate).await? {
+    if !gate.has_switched() || is_who_is_in_force::<D>(connection, gate, D::dialect(base)).await? {
         return Ok(());
     }
     let Some(in_force) = gate.in_force() else { return Ok(()) };
     let credentials = in_force.issued.secret();
-    let mut right = session::open(base, credentials, within).await?.connection;
+    let mut right = session::open::<D>(base, credentials, within).await?.connection;
     std::mem::swap(connection, &mut right);
     session::close(right).await;
     debug!(username = credentials.username(), "a handshake straddled the rotation; opened again");
     Ok(())
 }
 
-async fn is_who_is_in_force(connection: &mut PgConnection, gate: &Gate) -> Result<bool, sqlx::Error> {
+async fn is_who_is_in_force<D: Database>(
+    connection: &mut D::Connection,
+    gate: &Gate,
+    dialect: &Dialect,
+) -> Result<bool, sqlx::Error> {
     if !gate.tells_identity() {
         return Ok(true);
     }
-    let user = match session::session_user(connection).await {
+    let user = match session::user::<D>(connection, dialect).await {
         Ok(user) => user,
-        Err(error) if error::role_is_gone(&error) => return Ok(false),
+        Err(error) if error::is_refused(&error) => return Ok(false),
         Err(error) => return Err(error),
     };
     // Asked after the query: what came into force meanwhile counts.
@@ -172,9 +184,9 @@ fn refuse_stale<'c>(sweep: &Sweep, metadata: &PoolConnectionMetadata) -> BoxFutu
     Box::pin(Answer::<false>)
 }
 
-fn pass<'c>(
-    user: Option<&Hook<bool>>,
-    connection: &'c mut PgConnection,
+fn pass<'c, D: Database>(
+    user: Option<&Hook<D, bool>>,
+    connection: &'c mut D::Connection,
     metadata: PoolConnectionMetadata,
 ) -> BoxFuture<'c, bool> {
     match user {

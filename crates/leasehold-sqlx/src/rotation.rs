@@ -6,55 +6,56 @@ use async_trait::async_trait;
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, Issued, Party, Result, Retired, Rotate, clock::sleep_until, drive,
 };
-use sqlx::{PgPool, Postgres, pool::PoolConnection, postgres::PgConnectOptions};
+use sqlx::{Pool, pool::PoolConnection};
 use tokio::{
     sync::Mutex,
     time::{MissedTickBehavior, interval, timeout},
 };
 use tracing::{debug, warn};
 
-use super::{
-    Stragglers,
+use crate::{
+    builder::Stragglers,
     canary::Canary,
+    database::{Database, Options},
     error,
+    gate::{Gate, InForce},
     session::{self, Role, Session},
     sweep::Retirement,
 };
-use crate::gate::{Gate, InForce};
 
 /// What one pool's task holds. It holds the pool too: sqlx has no weaker handle that could change its options, so the
 /// pool lives until it is closed.
-pub(super) struct Rotation {
-    pub(super) pool: PgPool,
-    pub(super) base: Arc<PgConnectOptions>,
-    pub(super) gate: Arc<Gate>,
-    pub(super) current: Current<Credentials>,
-    pub(super) canary: Canary,
+pub(crate) struct Rotation<D: Database> {
+    pub(crate) pool: Pool<D>,
+    pub(crate) base: Arc<Options<D>>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) current: Current<Credentials>,
+    pub(crate) canary: Canary<D>,
     /// Held by the one sweep step that is under way.
-    pub(super) sweeping: Arc<Mutex<()>>,
-    pub(super) settings: Settings,
+    pub(crate) sweeping: Arc<Mutex<()>>,
+    pub(crate) settings: Settings,
 }
 
 /// What the builder was told beside the pool's options.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
-    pub(super) canary_interval: Option<Duration>,
-    pub(super) stragglers: Stragglers,
+pub(crate) struct Settings {
+    pub(crate) canary_interval: Option<Duration>,
+    pub(crate) stragglers: Stragglers,
     /// The longest that a handshake of our own, or an adoption, may take.
-    pub(super) handshake: Duration,
+    pub(crate) handshake: Duration,
 }
 
 /// A session that proved credentials, and what had to make room for it.
-pub(super) struct Proof {
-    pub(super) session: Session,
+pub(crate) struct Proof<D: Database> {
+    session: Session<D>,
     /// The slot of the pool's connection that was ended. Held until the proof is over, or the pool would open another
     /// connection where there is room for one only.
-    displaced: Option<PoolConnection<Postgres>>,
+    displaced: Option<PoolConnection<D>>,
 }
 
-impl Rotation {
+impl<D: Database> Rotation<D> {
     /// Runs until the pool is closed.
-    pub(super) async fn run(self, first: Arc<Issued<Credentials>>) {
+    pub(crate) async fn run(self, first: Arc<Issued<Credentials>>) {
         let (pool, gate) = (self.pool.clone(), Arc::clone(&self.gate));
         self.current
             .count_connections_with(move || gate.census(usize::try_from(pool.size()).unwrap_or(usize::MAX)));
@@ -67,6 +68,7 @@ impl Rotation {
         // The gate still holds the credentials, and a lease is revoked when nobody does: so only after the last
         // connection has gone.
         self.pool.close().await;
+        self.canary.stop_counting().await;
         self.canary.close().await;
         debug!(secret = self.current.name(), "the pool is closed; its rotation ends");
     }
@@ -79,15 +81,15 @@ impl Rotation {
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            if let Some((in_force, Err(error))) = self.canary.ask(&self.base, &self.gate).await {
+            if let Some((in_force, Err(error))) = self.canary.ask(&self.gate).await {
                 self.suspect(&in_force, &error);
             }
         }
     }
 
     /// Tells the keeper if an error says that the credentials in force are refused.
-    pub(super) fn suspect(&self, in_force: &InForce, error: &sqlx::Error) {
-        let error = error::translate(&self.base, in_force.issued.secret(), error);
+    pub(crate) fn suspect(&self, in_force: &InForce, error: &sqlx::Error) {
+        let error = error::translate::<D>(&self.base, in_force.issued.secret(), error);
         let generation = in_force.issued.generation();
         if error.kind() == ErrorKind::CredentialsRefused {
             warn!(secret = self.current.name(), %generation, %error, "the database refuses the credentials in force");
@@ -98,8 +100,9 @@ impl Rotation {
     }
 
     /// Opens a session with these credentials, making room for it if the server is full.
-    pub(super) async fn prove(&self, credentials: &Credentials) -> Result<Proof, sqlx::Error> {
+    pub(crate) async fn prove(&self, credentials: &Credentials) -> Result<Proof<D>, sqlx::Error> {
         let proving = async {
+            self.canary.stop_counting().await;
             let full = match self.open(credentials).await {
                 Ok(session) => return Ok(Proof { session, displaced: None }),
                 Err(error) if error::is_full(&error) => error,
@@ -113,8 +116,7 @@ impl Rotation {
             }
             let Some(mut displaced) = self.pool.try_acquire() else { return Err(full) };
             // Ended by the server, so that the pool does not know that it has room for another.
-            let end = "SELECT pg_terminate_backend(pg_backend_pid())";
-            let _ = sqlx::raw_sql(end).execute(&mut *displaced).await;
+            session::end_own::<D>(&mut displaced, D::dialect(&self.base)).await;
             match self.open_soon(credentials).await {
                 Ok(session) => Ok(Proof { session, displaced: Some(displaced) }),
                 Err(error) => {
@@ -126,12 +128,12 @@ impl Rotation {
         timeout(self.settings.handshake, proving).await.unwrap_or_else(|_| Err(error::timed_out()))
     }
 
-    async fn open(&self, credentials: &Credentials) -> Result<Session, sqlx::Error> {
-        session::open(&self.base, credentials, self.settings.handshake).await
+    async fn open(&self, credentials: &Credentials) -> Result<Session<D>, sqlx::Error> {
+        session::open::<D>(&self.base, credentials, self.settings.handshake).await
     }
 
     /// The server takes a moment to notice that a connection has gone.
-    async fn open_soon(&self, credentials: &Credentials) -> Result<Session, sqlx::Error> {
+    async fn open_soon(&self, credentials: &Credentials) -> Result<Session<D>, sqlx::Error> {
         let clock = self.current.clock();
         for wait in [10, 30, 100, 300] {
             sleep_until(&**clock, clock.now() + Duration::from_millis(wait)).await;
@@ -143,25 +145,29 @@ impl Rotation {
         self.open(credentials).await
     }
 
-    /// Keeps the session of a proof as the canary where there is room for one, and gives back what it displaced.
-    pub(super) async fn settle(&self, proof: Proof, in_force: &Issued<Credentials>) {
+    /// Keeps the session of a proof as the canary, if `allowed` and where there is room for one, and gives back what it
+    /// displaced.
+    pub(crate) async fn settle(&self, proof: Proof<D>, in_force: &Issued<Credentials>, allowed: bool) {
         let Proof { session, displaced } = proof;
-        let allowed =
-            displaced.is_none() && has_room(session.role, self.pool.options().get_max_connections());
-        self.canary.keep(session, in_force.generation(), allowed).await;
+        let max_connections = self.pool.options().get_max_connections();
+        let allowed = allowed && displaced.is_none() && has_room(session.role, max_connections);
+        self.canary.keep(session, in_force.generation(), allowed, &self.gate).await;
         if let Some(displaced) = displaced {
+            // The pool may use the place at once, and the server takes a moment to notice what was closed.
+            let clock = self.current.clock();
+            sleep_until(&**clock, clock.now() + Duration::from_millis(30)).await;
             let _ = displaced.close().await;
         }
     }
 }
 
 /// Whether the user may have a connection beside those of the pool.
-pub(super) fn has_room(role: Option<Role>, max_connections: u32) -> bool {
+pub(crate) fn has_room(role: Option<Role>, max_connections: u32) -> bool {
     role.and_then(|role| role.limit).is_none_or(|limit| limit > max_connections)
 }
 
 #[async_trait]
-impl Rotate for Rotation {
+impl<D: Database> Rotate for Rotation<D> {
     async fn adopt(&self, next: &Arc<Issued<Credentials>>) -> Result<()> {
         let credentials = next.secret();
         let proof = self.prove(credentials).await.map_err(|error| match error::is_full(&error) {
@@ -170,21 +176,21 @@ impl Rotate for Rotation {
                              adoption waits until one of the pool's is idle, to close it";
                 Error::new(ErrorKind::DatabaseUnavailable, Party::Database, waits)
             }
-            false => error::translate(&self.base, credentials, &error),
+            false => error::translate::<D>(&self.base, credentials, &error),
         })?;
         let tells_identity = proof.session.user == credentials.username();
         if !tells_identity {
             debug!(
                 username = credentials.username(),
-                session_user = proof.session.user,
+                logged_in = proof.session.user,
                 "a proxy logs in for us; old sessions cannot be told from new ones, nor counted"
             );
         }
-        let role = proof.session.role.map(|role| role.oid);
-        let options = session::options(&self.base, credentials);
+        let role = proof.session.role.and_then(|role| role.number);
+        let options = D::with(&self.base, credentials);
         let in_force = InForce { issued: Arc::clone(next), role };
         self.gate.switch(in_force, tells_identity, || self.pool.set_connect_options(options));
-        self.settle(proof, next).await;
+        self.settle(proof, next, true).await;
         Ok(())
     }
 
@@ -199,6 +205,7 @@ impl Rotate for Rotation {
             // The user is in force: its sessions have nothing to fear.
             _ => Some(0),
         };
+        self.canary.stop_counting().await;
         self.gate.retired(generation);
         if self.settings.canary_interval.is_none() {
             self.canary.close().await;
@@ -207,7 +214,7 @@ impl Rotate for Rotation {
     }
 }
 
-impl Drop for Rotation {
+impl<D: Database> Drop for Rotation<D> {
     fn drop(&mut self) {
         // The hooks hold the gate for as long as somebody holds the pool, closed or not.
         self.gate.clear();

@@ -9,34 +9,48 @@ use leasehold_core::{
 };
 use tracing::{debug, warn};
 
-use super::{
-    Stragglers,
+use crate::{
+    builder::Stragglers,
+    database::Database,
+    error,
+    gate::Superseded,
     hooks::{Met, SWEEP, Sweep},
     rotation::Rotation,
-    session,
 };
-use crate::gate::Superseded;
 
 /// The retirement of one generation. Nothing is lost when it is dropped: a step that is under way goes on by itself.
-pub(super) struct Retirement<'a> {
-    rotation: &'a Rotation,
+pub(crate) struct Retirement<'a, D: Database> {
+    rotation: &'a Rotation<D>,
     old: Superseded,
     reported: Option<usize>,
     /// Steps in a row that found nothing to do.
     quiet: u32,
     /// Steps or proofs in a row that failed.
     failures: u32,
+    /// Whether the last failure was for want of room.
+    full: bool,
+    /// Whether the old user was dropped before its time.
+    gone: bool,
     terminated: bool,
 }
 
-impl<'a> Retirement<'a> {
-    pub(super) fn new(rotation: &'a Rotation, old: Superseded) -> Self {
-        Self { rotation, old, reported: None, quiet: 0, failures: 0, terminated: false }
+impl<'a, D: Database> Retirement<'a, D> {
+    pub(crate) fn new(rotation: &'a Rotation<D>, old: Superseded) -> Self {
+        Self {
+            rotation,
+            old,
+            reported: None,
+            quiet: 0,
+            failures: 0,
+            full: false,
+            gone: false,
+            terminated: false,
+        }
     }
 
     /// Sweeps until the database counts no session of the old user, or the old credentials have ended. Returns how
     /// many sessions are left, if they can be counted.
-    pub(super) async fn run(mut self) -> Option<usize> {
+    pub(crate) async fn run(mut self) -> Option<usize> {
         loop {
             let remaining = self.count().await;
             if self.is_over(remaining) {
@@ -55,17 +69,19 @@ impl<'a> Retirement<'a> {
         }
     }
 
-    async fn count(&self) -> Option<usize> {
-        let Rotation { base, pool, gate, canary, .. } = self.rotation;
+    async fn count(&mut self) -> Option<usize> {
+        let Rotation { pool, gate, canary, .. } = self.rotation;
         if !gate.tells_identity() {
             return None;
         }
-        let census = canary.census(base, pool, gate, &self.old).await?;
+        let census = canary.census(pool, gate, &self.old).await?;
         if !census.exists {
-            // Dropped before its time. Its sessions answer a ping and fail every query, so nobody should get one.
+            // Dropped before its time, so nobody should get a session of it: in PostgreSQL each of them fails every
+            // query, and in MariaDB it goes on reading and writing.
             gate.end(self.old.issued.generation());
+            self.gone = true;
         }
-        Some(census.sessions)
+        census.sessions
     }
 
     /// Whether there is nothing to wait for.
@@ -75,8 +91,8 @@ impl<'a> Retirement<'a> {
             // The server does not count a handshake before it has checked the password. If the lease were revoked
             // then, the caller who waits for that connection would be refused.
             Some(count) => count == 0 && self.rotation.gate.replaced_for(&self.old) >= HANDSHAKE,
-            // What never ends and cannot be counted is done after two quiet rounds.
-            None => until == Moment::NEVER && self.quiet > 2 * self.round(),
+            // What never ends, or has ended already, and cannot be counted is done after two quiet rounds.
+            None => (until == Moment::NEVER || self.gone) && self.quiet > 2 * self.round(),
         };
         none_is_left || self.now() >= until
     }
@@ -117,6 +133,7 @@ impl<'a> Retirement<'a> {
             Err(error) => {
                 // sqlx has closed the old connection before the new one failed. Another attempt costs another
                 // working connection, so there is none before a connection has succeeded outside the pool.
+                self.full = error::is_full(&error);
                 debug!(%error, "a connection could not be replaced; sweeping stops until one can be opened again");
                 self.setback()
             }
@@ -155,7 +172,8 @@ impl<'a> Retirement<'a> {
         let Some(in_force) = self.rotation.gate.in_force() else { return false };
         match self.rotation.prove(in_force.issued.secret()).await {
             Ok(proof) => {
-                self.rotation.settle(proof, &in_force.issued).await;
+                // What is free now is the pool's, which has lost a place for want of room.
+                self.rotation.settle(proof, &in_force.issued, !self.full).await;
                 true
             }
             Err(error) => {
@@ -173,15 +191,8 @@ impl<'a> Retirement<'a> {
         if std::mem::replace(&mut self.terminated, true) {
             return;
         }
-        let (old, settings) = (&self.old.issued, self.rotation.settings);
-        let generation = old.generation();
-        let ended = async {
-            let mut session = session::open(&self.rotation.base, old.secret(), settings.handshake).await?;
-            let ended = session::terminate_others(&mut session.connection).await;
-            session::close(session.connection).await;
-            ended
-        };
-        match ended.await {
+        let generation = self.old.issued.generation();
+        match self.rotation.canary.terminate(&self.old).await {
             Ok(ended) => {
                 warn!(%generation, ended, "sessions of credentials that end were terminated");
                 self.rotation.current.report(generation, EventKind::Terminated { connections: ended });
