@@ -206,7 +206,7 @@ impl<D: Database> Rotate for Rotation<D> {
             _ => Some(0),
         };
         self.canary.stop_counting().await;
-        self.gate.retired(generation);
+        self.gate.retired(generation, remaining == Some(0));
         if self.settings.canary_interval.is_none() {
             self.canary.close().await;
         }
