@@ -4,6 +4,8 @@ mod closing;
 mod managed;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 pub use leasehold_core::in_place::Settings;
 pub use managed::{Connect, Connection, Manager, Pool, build};

@@ -311,7 +311,7 @@ pub(crate) async fn queue<M: managed::Manager>(
 pub(crate) const REFILL: Timeouts = Timeouts { create: Some(Duration::from_secs(5)), ..AT_ONCE };
 const A_TURN: Duration = Duration::from_millis(250);
 /// Neither waits for a place nor opens a connection.
-const AT_ONCE: Timeouts = Timeouts {
+pub(crate) const AT_ONCE: Timeouts = Timeouts {
     wait: Some(Duration::ZERO),
     create: Some(Duration::ZERO),
     recycle: Some(Duration::from_secs(2)),

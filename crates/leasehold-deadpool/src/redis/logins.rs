@@ -1,0 +1,184 @@
+//! What redis asks for the credentials of a connection: once before its handshake, and then for as long as it is open.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool_redis::redis::{
+    ErrorKind, RedisError, RedisResult,
+    auth::{BasicAuth, StreamingCredentialsProvider},
+};
+use futures_util::{Stream, stream};
+use leasehold_core::{
+    Credentials, ExposeSecret, Issued,
+    clock::Moment,
+    in_place::{InForce, Tag},
+};
+use tokio::task;
+
+/// Has every connection log in with what is in force, and again whenever that changes.
+///
+/// redis subscribes twice for each connection. The first stream lives until it has answered once, before the handshake;
+/// the second is polled by a task of the connection's, which logs in with each answer before it asks for the next.
+#[derive(Clone)]
+pub(super) struct Logins(Arc<Shared>);
+
+struct Shared {
+    in_force: Arc<InForce>,
+    longest_handshake: Duration,
+    /// Connections that will log in again.
+    following: AtomicUsize,
+    handshakes: Mutex<Vec<Handshake>>,
+}
+
+/// Between its two streams a connection has none, and its credentials must not be revoked.
+struct Handshake {
+    issued: Arc<Issued<Credentials>>,
+    task: Option<task::Id>,
+    until: Moment,
+}
+
+impl Logins {
+    pub(super) fn new(in_force: Arc<InForce>, longest_handshake: Duration) -> Self {
+        let (following, handshakes) = (AtomicUsize::new(0), Mutex::default());
+        Self(Arc::new(Shared { in_force, longest_handshake, following, handshakes }))
+    }
+
+    pub(super) fn in_force(&self) -> &Arc<InForce> {
+        &self.0.in_force
+    }
+
+    /// How many connections log in again when the credentials change. One whose login failed never does any more.
+    pub(super) fn following(&self) -> usize {
+        self.0.following.load(Ordering::Acquire)
+    }
+
+    /// Whether a handshake with these credentials may be under way.
+    pub(super) fn in_handshake(&self, issued: &Issued<Credentials>) -> bool {
+        let generation = issued.generation();
+        self.0.handshakes().iter().any(|handshake| handshake.issued.generation() == generation)
+    }
+
+    /// Lets go of everything: the pool is closed.
+    pub(super) fn close(&self) {
+        self.0.in_force.close();
+        let handshakes = std::mem::take(&mut *self.0.handshakes());
+        drop(handshakes);
+    }
+}
+
+impl StreamingCredentialsProvider for Logins {
+    fn subscribe(&self) -> Pin<Box<dyn Stream<Item = RedisResult<BasicAuth>> + Send + 'static>> {
+        self.0.following.fetch_add(1, Ordering::AcqRel);
+        let login = Login {
+            shared: Arc::clone(&self.0),
+            subscriber: task::try_id(),
+            handshake: false,
+            logged_in: None,
+            answered: None,
+        };
+        Box::pin(stream::unfold(login, |mut login| async move {
+            let answer = login.next().await;
+            Some((answer, login))
+        }))
+    }
+}
+
+impl Shared {
+    fn begin_handshake(&self, tag: &Tag, task: Option<task::Id>) {
+        let until = self.in_force.clock().now() + self.longest_handshake;
+        let issued = Arc::clone(tag.issued());
+        self.handshakes().push(Handshake { issued, task, until });
+    }
+
+    /// Ends a handshake of this task. The youngest, if it has several: that holds the older credentials for longer.
+    fn end_handshake(&self, task: Option<task::Id>) {
+        let mut handshakes = self.handshakes();
+        let youngest = handshakes.iter().rposition(|handshake| handshake.task == task);
+        let ended = youngest.map(|index| handshakes.remove(index));
+        drop(handshakes);
+        drop(ended);
+    }
+
+    /// Those that may still be under way: a failed one has no second stream that would say so.
+    fn handshakes(&self) -> MutexGuard<'_, Vec<Handshake>> {
+        let now = self.in_force.clock().now();
+        let mut handshakes = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+        handshakes.retain(|handshake| handshake.until > now);
+        handshakes
+    }
+}
+
+/// One connection's credentials.
+struct Login {
+    shared: Arc<Shared>,
+    /// The task that opens the connection.
+    subscriber: Option<task::Id>,
+    /// Whether this is the first stream, which the subscriber polls itself.
+    handshake: bool,
+    /// What it is logged in with. It counts until the login with its successor is done.
+    logged_in: Option<Tag>,
+    /// What it was told to log in with.
+    answered: Option<Tag>,
+}
+
+impl Login {
+    async fn next(&mut self) -> RedisResult<BasicAuth> {
+        if let Some(done) = self.answered.take() {
+            self.logged_in = Some(done);
+        }
+        let in_force = Arc::clone(&self.shared.in_force);
+        let issued = loop {
+            match (in_force.get(), &self.logged_in) {
+                (Ok(issued), Some(tag)) if issued.generation() == tag.generation() => {
+                    in_force.succeeded(tag.generation()).await;
+                }
+                (Ok(issued), _) => break issued,
+                (Err(error), None) => return Err(closed(&error)),
+                // It is somebody's still, and holds its credentials until it is closed.
+                (Err(_), Some(_)) => std::future::pending().await,
+            }
+        };
+        let auth = BasicAuth::new(
+            issued.secret().username().to_owned(),
+            issued.secret().password().expose_secret().to_owned(),
+        );
+        self.answered = Some(in_force.tag(issued));
+        if self.logged_in.is_none() {
+            self.handshake = task::try_id() == self.subscriber;
+            if !self.handshake {
+                self.shared.end_handshake(self.subscriber);
+            }
+        }
+        Ok(auth)
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        self.shared.following.fetch_sub(1, Ordering::AcqRel);
+        if let Some(tag) = self.answered.take_if(|_| self.handshake) {
+            self.shared.begin_handshake(&tag, self.subscriber);
+        }
+    }
+}
+
+fn closed(error: &leasehold_core::Error) -> RedisError {
+    RedisError::from((ErrorKind::Client, "no credentials", error.to_string()))
+}
+
+impl fmt::Debug for Logins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { in_force, following, .. } = &*self.0;
+        f.debug_struct("Logins")
+            .field("in_force", in_force)
+            .field("following", following)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,196 @@
+//! Puts credentials in force, and waits until every connection has logged in with them.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use deadpool::managed::{Object, WeakPool};
+use deadpool_redis::Manager;
+use leasehold_core::{
+    Credentials, Current, Error, ErrorKind, EventKind, Issued, Party, Result, Retired, Rotate,
+    clock::sleep_until, drive, in_place::Settings,
+};
+use tokio::sync::Mutex;
+use tracing::{debug, warn};
+
+use super::{
+    login::{Server, log_in_again},
+    logins::Logins,
+};
+use crate::{closing::closed, managed::AT_ONCE};
+
+pub(super) struct Rotation {
+    pub(super) pool: WeakPool<Manager>,
+    pub(super) server: Server,
+    pub(super) logins: Logins,
+    pub(super) current: Current<Credentials>,
+    pub(super) settings: Settings,
+    /// So that no login of ours, with what was in force before, comes after a connection's own with what is now.
+    pub(super) switching: Mutex<()>,
+}
+
+impl Rotation {
+    /// Runs until the pool is closed, or nobody has it any more.
+    pub(super) async fn run(self) {
+        let in_force = self.logins.in_force();
+        let Ok(first) = in_force.get() else { return };
+        let census = Arc::clone(in_force);
+        self.current.count_connections_with(move || census.census());
+        tokio::select! {
+            () = closed(&self.pool, in_force) => {}
+            () = drive(self.current.clone(), first, &self) => {}
+            () = self.ask_now_and_then() => {}
+        }
+        self.logins.close();
+        debug!(secret = self.current.name(), "the pool is closed; its rotation ends");
+    }
+
+    /// Proves credentials by a connection beside the pool; where there is no room for it, on one that is idle.
+    pub(super) async fn prove(&self, next: &Issued<Credentials>) -> Result<()> {
+        let mut beside = match self.bounded(self.server.log_in(next.secret())).await {
+            Err(error) if error.kind() == ErrorKind::DatabaseFull => {
+                return self.prove_on_an_idle_one(next, &error).await;
+            }
+            opened => opened?,
+        };
+        self.bounded(self.server.check(&mut beside, next.secret())).await.map_err(|error| {
+            match error.kind() {
+                // Another user of the same role can do no more.
+                ErrorKind::CredentialsRefused => {
+                    let message = format!(
+                        "the role lacks what the pool needs, `+@connection +unwatch`: {}",
+                        error.message()
+                    );
+                    Error::new(ErrorKind::Configuration, error.party(), message)
+                }
+                _ => error,
+            }
+        })
+    }
+
+    async fn prove_on_an_idle_one(&self, next: &Issued<Credentials>, full: &Error) -> Result<()> {
+        let Some(mut idle) = self.idle().await else {
+            let message = format!(
+                "{}; adoption waits until one of the pool's connections is idle, to log in on it",
+                full.message()
+            );
+            return Err(Error::new(full.kind(), full.party(), message));
+        };
+        let answer = self.bounded(log_in_again(&mut idle, next.secret())).await;
+        if answer.as_ref().is_err_and(|error| error.kind() != ErrorKind::CredentialsRefused) {
+            // Nobody knows as whom it is logged in.
+            drop(Object::take(idle));
+        }
+        answer
+    }
+
+    async fn ask_now_and_then(&self) {
+        let Some(every) = self.settings.ask_every else { return std::future::pending().await };
+        let clock = self.current.clock();
+        loop {
+            sleep_until(&**clock, clock.now() + every).await;
+            self.evict_one_that_does_not_follow();
+            let unchanged = self.switching.lock().await;
+            let Ok(in_force) = self.logins.in_force().get() else { return };
+            let answer = self.ask(&in_force).await;
+            drop(unchanged);
+            let generation = in_force.generation();
+            match answer {
+                Err(error) if error.kind() == ErrorKind::CredentialsRefused => {
+                    warn!(secret = self.current.name(), %generation, %error, "the database does not know the user in force any more");
+                    self.current.reject(generation, error.kind());
+                }
+                Err(error) => {
+                    debug!(secret = self.current.name(), %generation, %error, "the database does not answer");
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Logs in once more: an open connection shows neither that its user is disabled nor that the password is another. Redis
+    /// closes those of a user who is deleted, and then nothing is idle.
+    async fn ask(&self, in_force: &Issued<Credentials>) -> Result<()> {
+        if let Some(mut idle) = self.idle().await {
+            match self.bounded(log_in_again(&mut idle, in_force.secret())).await {
+                Err(error) if error.kind() != ErrorKind::CredentialsRefused => drop(Object::take(idle)),
+                answer => return answer,
+            }
+        }
+        let mut beside = self.bounded(self.server.log_in(in_force.secret())).await?;
+        self.bounded(self.server.check(&mut beside, in_force.secret())).await
+    }
+
+    /// An idle connection that still works. Those that do not are closed on the way.
+    async fn idle(&self) -> Option<Object<Manager>> {
+        let pool = self.pool.upgrade()?;
+        match pool.status().available {
+            0 => None,
+            _ => pool.timeout_get(&AT_ONCE).await.ok(),
+        }
+    }
+
+    /// How many connections of the pool have failed to log in again, which redis does not try twice.
+    fn not_following(&self) -> usize {
+        let connections = self.pool.upgrade().map_or(0, |pool| pool.status().size);
+        connections.saturating_sub(self.logins.following())
+    }
+
+    /// Which of them that is cannot be told. The oldest is the likeliest, and the pool opens another.
+    fn evict_one_that_does_not_follow(&self) {
+        let Some(pool) = self.pool.upgrade().filter(|_| self.not_following() > 0) else { return };
+        let mut oldest = None;
+        pool.retain(|_, metrics| {
+            oldest = Some(oldest.map_or(metrics.created, |oldest| metrics.created.min(oldest)));
+            true
+        });
+        let evicted = pool.retain(|_, metrics| Some(metrics.created) != oldest);
+        debug!(
+            secret = self.current.name(),
+            evicted = evicted.removed.len(),
+            "a connection did not log in again"
+        );
+    }
+
+    async fn bounded<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let clock = self.current.clock();
+        let bound = self.settings.handshake;
+        tokio::select! {
+            answer = request => answer,
+            () = sleep_until(&**clock, clock.now() + bound) => {
+                let message = format!("no answer from the database within {bound:?}");
+                Err(Error::new(ErrorKind::DatabaseUnavailable, Party::Database, message))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Rotate for Rotation {
+    async fn adopt(&self, next: &Arc<Issued<Credentials>>) -> Result<()> {
+        let _nobody_asks = self.switching.lock().await;
+        self.prove(next).await?;
+        self.logins.in_force().switch(next);
+        Ok(())
+    }
+
+    async fn retire(&self, old: &Arc<Issued<Credentials>>) -> Retired {
+        let (generation, clock) = (old.generation(), self.current.clock());
+        let mut reported = None;
+        loop {
+            let remaining = self.logins.in_force().count(generation);
+            let done = remaining == 0 && !self.logins.in_handshake(old) && self.not_following() == 0;
+            if done || clock.now() >= old.usable_until() {
+                return Retired { remaining: Some(remaining) };
+            }
+            if reported.replace(remaining) != Some(remaining) {
+                self.current.report(generation, EventKind::Retiring { remaining });
+            }
+            if remaining == 0 {
+                self.evict_one_that_does_not_follow();
+            }
+            sleep_until(&**clock, (clock.now() + PACE).min(old.usable_until())).await;
+        }
+    }
+}
+
+const PACE: Duration = Duration::from_millis(20);
