@@ -182,3 +182,158 @@ impl fmt::Debug for Logins {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+    use leasehold_core::{
+        Generation, Grant, Lease,
+        clock::{Clock, TestClock, sleep_until},
+        publish::{self, Channel},
+    };
+
+    use super::*;
+
+    type Answers = Pin<Box<dyn Stream<Item = RedisResult<BasicAuth>> + Send>>;
+
+    struct Stage {
+        clock: Arc<TestClock>,
+        channel: Channel<Credentials>,
+        logins: Logins,
+    }
+
+    impl Stage {
+        fn set() -> Self {
+            let clock = Arc::new(TestClock::new());
+            let mut channel = publish::channel("database/creds/pipeline", clock.clone());
+            publish(&mut channel, &clock, "first");
+            let in_force = InForce::new(channel.current.get().unwrap(), clock.clone());
+            Self { clock, channel, logins: Logins::new(in_force, LONGEST) }
+        }
+
+        fn switch_to(&mut self, user: &str) {
+            publish(&mut self.channel, &self.clock, user);
+            self.logins.in_force().switch(&self.channel.current.get().unwrap());
+        }
+
+        fn census(&self) -> Vec<(u64, usize)> {
+            self.logins
+                .in_force()
+                .census()
+                .iter()
+                .map(|(generation, open)| (generation.number(), *open))
+                .collect()
+        }
+
+        fn gone(&mut self) -> Option<Generation> {
+            self.channel.farewells.try_recv().ok().map(|record| record.generation())
+        }
+
+        /// A stream that somebody else polls than who subscribed, as that of an open connection is.
+        async fn follow(&self) -> Answers {
+            let logins = self.logins.clone();
+            tokio::spawn(async move { logins.subscribe() }).await.unwrap()
+        }
+    }
+
+    fn publish(channel: &mut Channel<Credentials>, clock: &TestClock, user: &str) {
+        let lease = Lease::new("lease", Duration::from_secs(3600), true);
+        channel
+            .publisher
+            .publish(Grant::new(Credentials::new(user, "hunter2".to_owned()), lease), clock.now());
+    }
+
+    fn answer(answers: &mut Answers) -> Option<String> {
+        let answer = answers.next().now_or_never()??;
+        Some(answer.unwrap().username().to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_told_what_is_in_force_and_each_successor_once() {
+        let mut stage = Stage::set();
+        let mut answers = stage.follow().await;
+        assert_eq!(answer(&mut answers).as_deref(), Some("first"));
+        assert_eq!(answer(&mut answers), None, "it is logged in");
+        stage.switch_to("second");
+        assert_eq!(answer(&mut answers).as_deref(), Some("second"));
+        assert_eq!(answer(&mut answers), None);
+        stage.switch_to("third");
+        stage.switch_to("fourth");
+        assert_eq!(
+            answer(&mut answers).as_deref(),
+            Some("fourth"),
+            "one that was skipped is not worth a login"
+        );
+        assert_eq!(answer(&mut answers), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_counts_as_what_it_was_until_the_next_login_is_done() {
+        let mut stage = Stage::set();
+        let mut answers = stage.follow().await;
+        answer(&mut answers);
+        answer(&mut answers);
+        stage.switch_to("second");
+        assert_eq!(stage.census(), [(1, 1)]);
+        answer(&mut answers);
+        assert_eq!(stage.census(), [(1, 1), (2, 1)], "nobody knows yet who it is");
+        assert_eq!(stage.gone(), None, "its user must not be dropped");
+        answer(&mut answers);
+        assert_eq!(stage.census(), [(2, 1)]);
+        assert_eq!(stage.gone().map(Generation::number), Some(1));
+        drop(answers);
+        assert_eq!(stage.census(), []);
+        assert_eq!(stage.logins.following(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_keeps_its_credentials_until_the_connection_follows() {
+        let mut stage = Stage::set();
+        let first = stage.channel.current.get().unwrap();
+        let mut handshake = stage.logins.subscribe();
+        assert_eq!(answer(&mut handshake).as_deref(), Some("first"));
+        drop(handshake);
+        stage.switch_to("second");
+        assert_eq!((stage.logins.in_handshake(&first), stage.census()), (true, vec![]));
+        let mut answers = stage.logins.subscribe();
+        let mut answers = tokio::spawn(async move {
+            assert_eq!(answer(&mut answers).as_deref(), Some("second"));
+            answers
+        })
+        .await
+        .unwrap();
+        assert!(!stage.logins.in_handshake(&first));
+        assert_eq!(answer(&mut answers), None);
+        assert_eq!((stage.logins.following(), stage.census()), (1, vec![(2, 1)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_fails_is_over_after_a_while() {
+        let mut stage = Stage::set();
+        let first = stage.channel.current.get().unwrap();
+        answer(&mut stage.logins.subscribe());
+        stage.switch_to("second");
+        assert!(stage.logins.in_handshake(&first));
+        sleep_until(&*stage.clock, stage.clock.now() + LONGEST).await;
+        assert!(!stage.logins.in_handshake(&first));
+        drop(first);
+        assert_eq!(stage.gone().map(Generation::number), Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_pool_opens_none_and_lets_borrowed_ones_be() {
+        let stage = Stage::set();
+        let mut answers = stage.follow().await;
+        answer(&mut answers);
+        answer(&mut stage.logins.subscribe());
+        stage.logins.close();
+        assert_eq!(answer(&mut answers), None, "it stays who it is");
+        assert_eq!(stage.census(), [(1, 1)]);
+        let refused = stage.logins.subscribe().next().now_or_never().unwrap().unwrap();
+        assert!(refused.is_err());
+        let text = format!("{:?} {refused:?}", stage.logins);
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    const LONGEST: Duration = Duration::from_secs(5);
+}
