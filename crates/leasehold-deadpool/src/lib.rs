@@ -2,6 +2,8 @@
 
 mod closing;
 mod managed;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]
