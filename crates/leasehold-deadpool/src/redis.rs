@@ -4,21 +4,24 @@ mod login;
 mod logins;
 mod rotation;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use deadpool_redis::{
     Manager, Pool, PoolBuilder, Runtime,
-    redis::{AsyncConnectionConfig, ConnectionInfo, IntoConnectionInfo},
+    redis::{
+        AsyncConnectionConfig, ConnectionInfo, IntoConnectionInfo, RedisResult,
+        auth::{BasicAuth, StreamingCredentialsProvider},
+    },
 };
+use futures_util::Stream;
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, Party, Result,
     in_place::{InForce, Settings},
 };
-use tokio::sync::Mutex;
 
 use login::Server;
 use logins::Logins;
-use rotation::Rotation;
+use rotation::{Rotation, Users};
 
 /// Builds a pool whose connections log in with whatever credentials are in force, and again when those change: idle ones and
 /// borrowed ones, each between two of its commands.
@@ -93,15 +96,8 @@ impl Redis {
     /// # Cancel safety
     /// Nothing is left behind when the future is dropped.
     pub async fn connect(self, current: Current<Credentials>) -> Result<Pool> {
-        let first = current.get()?;
-        let (pool, rotation) = self.build(current.clone())?;
-        if let Err(error) = rotation.prove(&first).await {
-            if error.kind() == ErrorKind::CredentialsRefused {
-                current.reject(first.generation(), error.kind());
-            }
-            return Err(error);
-        }
-        tokio::spawn(rotation.run());
+        let (pool, rotation) = self.build(current)?;
+        rotation.start().await?;
         Ok(pool)
     }
 
@@ -115,9 +111,27 @@ impl Redis {
         Ok(pool)
     }
 
+    /// As [`connect`](Self::connect), for connections without a pool: a `MultiplexedConnection`, a `ConnectionManager`, or a
+    /// cluster's. The rotation ends when the provider has gone, and every connection that it logged in. What was set for the
+    /// pool is not used; of a cluster, the address is that of one node.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when the future is dropped.
+    pub async fn provide(self, current: Current<Credentials>) -> Result<CredentialsProvider> {
+        let logins = self.logins(&current)?;
+        let provider = CredentialsProvider { logins: logins.clone(), alive: Arc::new(()) };
+        let connection = self.connection.set_connection_timeout(Some(self.settings.handshake));
+        let users = Users::Others(Arc::downgrade(&provider.alive));
+        let server = Server { address: self.address, connection };
+        Rotation::new(users, server, logins, current, self.settings).start().await?;
+        Ok(provider)
+    }
+
     fn build(self, current: Current<Credentials>) -> Result<(Pool, Rotation)> {
-        let in_force = InForce::new(current.get()?, Arc::clone(current.clock()));
-        let logins = Logins::new(in_force, self.settings.handshake);
+        let logins = self.logins(&current)?;
         let connection = self.connection.set_connection_timeout(Some(self.settings.handshake));
         let following = connection.clone().set_credentials_provider(logins.clone());
         let manager = Manager::new_with_config(self.address.clone(), following)
@@ -125,15 +139,47 @@ impl Redis {
         let pool = (self.configure)(Pool::builder(manager).runtime(Runtime::Tokio1))
             .build()
             .map_err(|error| configuration(error.to_string()))?;
-        let rotation = Rotation {
-            pool: pool.weak(),
-            server: Server { address: self.address, connection },
-            logins,
-            current,
-            settings: self.settings,
-            switching: Mutex::new(()),
-        };
-        Ok((pool, rotation))
+        let (users, server) = (Users::Pool(pool.weak()), Server { address: self.address, connection });
+        Ok((pool, Rotation::new(users, server, logins, current, self.settings)))
+    }
+
+    fn logins(&self, current: &Current<Credentials>) -> Result<Logins> {
+        let in_force = InForce::new(current.get()?, Arc::clone(current.clock()));
+        Ok(Logins::new(in_force, self.settings.handshake))
+    }
+}
+
+/// Logs connections of redis in with whatever credentials are in force, and again when those change. Give it to
+/// `set_credentials_provider` of an [`AsyncConnectionConfig`], a `ConnectionManagerConfig` or a `ClusterClientBuilder`.
+///
+/// ```no_run
+/// # use leasehold_core::{Credentials, Current};
+/// use deadpool_redis::redis::{AsyncConnectionConfig, Client};
+/// use leasehold_deadpool::redis::Redis;
+///
+/// # async fn example(login: Current<Credentials>) -> Result<(), Box<dyn std::error::Error>> {
+/// let address = "redis://cache.example/0";
+/// let provider = Redis::new(address)?.provide(login).await?;
+/// let config = AsyncConnectionConfig::new().set_credentials_provider(provider);
+/// let connection = Client::open(address)?.get_multiplexed_async_connection_with_config(&config).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct CredentialsProvider {
+    logins: Logins,
+    alive: Arc<()>,
+}
+
+impl StreamingCredentialsProvider for CredentialsProvider {
+    fn subscribe(&self) -> Pin<Box<dyn Stream<Item = RedisResult<BasicAuth>> + Send + 'static>> {
+        self.logins.subscribe()
+    }
+}
+
+impl fmt::Debug for CredentialsProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CredentialsProvider").field("logins", &self.logins).finish_non_exhaustive()
     }
 }
 

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use deadpool_redis::{
     Connection, Pool,
-    redis::{AsyncConnectionConfig, RedisError, RedisResult, aio::MultiplexedConnection, cmd},
+    redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, aio::MultiplexedConnection, cmd},
 };
 use leasehold_core::{
     Credentials, ErrorKind, Event, EventKind, Generation, Grant, Lease,
@@ -180,6 +180,30 @@ async fn a_disabled_user_is_noticed_although_its_connections_work() {
     let rejection = timeout(PATIENCE, stage.channel.rejections.recv()).await.unwrap().unwrap();
     assert_eq!((rejection.generation, rejection.cause), (generation, ErrorKind::CredentialsRefused));
     assert_eq!(who(&mut pool.get().await.unwrap()).await.unwrap(), "v-old", "nothing was taken from it");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_pool_follows_as_well() {
+    let mut stage = Stage::set().await;
+    let (first, current) = (stage.publish("v-old"), stage.channel.current.clone());
+    let provider = stage.redis().provide(current.clone()).await.unwrap();
+    assert!(!format!("{provider:?}").contains("hunter2"), "{provider:?}");
+    let config = AsyncConnectionConfig::new().set_credentials_provider(provider);
+    let client = Client::open(stage.server().url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
+    drop(config);
+    assert_eq!(who(&mut connection).await.unwrap(), "v-old");
+    nap(1500).await;
+    let second = stage.publish("v-new");
+    stage.retired(first).await;
+    assert_eq!(who(&mut connection).await.unwrap(), "v-new");
+    assert_eq!(current.health().connections, [(second, 1)]);
+    drop((connection, current));
+    nap(1500).await;
+    stage.publish("v-third");
+    assert_eq!(stage.channel.farewells.recv().await.unwrap().generation(), first);
+    let gone = timeout(PATIENCE, stage.channel.farewells.recv()).await.unwrap();
+    assert_eq!(gone.unwrap().generation(), second, "the rotation has ended, and let go");
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! Puts credentials in force, and waits until every connection has logged in with them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use deadpool::managed::{Object, WeakPool};
+use deadpool::managed::{Object, Pool, WeakPool};
 use deadpool_redis::Manager;
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, EventKind, Issued, Party, Result, Retired, Rotate,
@@ -16,19 +19,53 @@ use super::{
     login::{Server, log_in_again},
     logins::Logins,
 };
-use crate::{closing::closed, managed::AT_ONCE};
+use crate::{
+    closing::{closed, while_in_use},
+    managed::AT_ONCE,
+};
 
 pub(super) struct Rotation {
-    pub(super) pool: WeakPool<Manager>,
-    pub(super) server: Server,
-    pub(super) logins: Logins,
-    pub(super) current: Current<Credentials>,
-    pub(super) settings: Settings,
+    users: Users,
+    server: Server,
+    logins: Logins,
+    current: Current<Credentials>,
+    settings: Settings,
     /// So that no login of ours, with what was in force before, comes after a connection's own with what is now.
-    pub(super) switching: Mutex<()>,
+    switching: Mutex<()>,
+}
+
+/// Whose connections log in.
+pub(super) enum Users {
+    Pool(WeakPool<Manager>),
+    /// Those of whoever has the provider, or had.
+    Others(Weak<()>),
 }
 
 impl Rotation {
+    pub(super) fn new(
+        users: Users,
+        server: Server,
+        logins: Logins,
+        current: Current<Credentials>,
+        settings: Settings,
+    ) -> Self {
+        Self { users, server, logins, current, settings, switching: Mutex::new(()) }
+    }
+
+    /// Proves what is in force, and rotates it from now on.
+    pub(super) async fn start(self) -> Result<()> {
+        let first = self.logins.in_force().get()?;
+        let proved = self.prove(&first).await;
+        match &proved {
+            Ok(()) => drop(tokio::spawn(self.run())),
+            Err(error) if error.kind() == ErrorKind::CredentialsRefused => {
+                self.current.reject(first.generation(), error.kind());
+            }
+            Err(_) => {}
+        }
+        proved
+    }
+
     /// Runs until the pool is closed, or nobody has it any more.
     pub(super) async fn run(self) {
         let in_force = self.logins.in_force();
@@ -36,16 +73,34 @@ impl Rotation {
         let census = Arc::clone(in_force);
         self.current.count_connections_with(move || census.census());
         tokio::select! {
-            () = closed(&self.pool, in_force) => {}
+            () = self.unused() => {}
             () = drive(self.current.clone(), first, &self) => {}
             () = self.ask_now_and_then() => {}
         }
         self.logins.close();
-        debug!(secret = self.current.name(), "the pool is closed; its rotation ends");
+        debug!(secret = self.current.name(), "nobody uses it any more; the rotation ends");
+    }
+
+    async fn unused(&self) {
+        let in_force = self.logins.in_force();
+        match &self.users {
+            Users::Pool(pool) => closed(pool, in_force).await,
+            Users::Others(provider) => {
+                let is_in_use = || provider.strong_count() > 0 || self.logins.following() > 0;
+                while_in_use(in_force, is_in_use).await;
+            }
+        }
+    }
+
+    fn pool(&self) -> Option<Pool<Manager>> {
+        match &self.users {
+            Users::Pool(pool) => pool.upgrade(),
+            Users::Others(_) => None,
+        }
     }
 
     /// Proves credentials by a connection beside the pool; where there is no room for it, on one that is idle.
-    pub(super) async fn prove(&self, next: &Issued<Credentials>) -> Result<()> {
+    async fn prove(&self, next: &Issued<Credentials>) -> Result<()> {
         let mut beside = match self.bounded(self.server.log_in(next.secret())).await {
             Err(error) if error.kind() == ErrorKind::DatabaseFull => {
                 return self.prove_on_an_idle_one(next, &error).await;
@@ -69,10 +124,13 @@ impl Rotation {
 
     async fn prove_on_an_idle_one(&self, next: &Issued<Credentials>, full: &Error) -> Result<()> {
         let Some(mut idle) = self.idle().await else {
-            let message = format!(
-                "{}; adoption waits until one of the pool's connections is idle, to log in on it",
-                full.message()
-            );
+            let message = match self.users {
+                Users::Pool(_) => {
+                    "adoption waits until one of the pool's connections is idle, to log in on it"
+                }
+                Users::Others(_) => "adoption waits until it has room for one connection more",
+            };
+            let message = format!("{}; {message}", full.message());
             return Err(Error::new(full.kind(), full.party(), message));
         };
         let answer = self.bounded(log_in_again(&mut idle, next.secret())).await;
@@ -122,7 +180,7 @@ impl Rotation {
 
     /// An idle connection that still works. Those that do not are closed on the way.
     async fn idle(&self) -> Option<Object<Manager>> {
-        let pool = self.pool.upgrade()?;
+        let pool = self.pool()?;
         match pool.status().available {
             0 => None,
             _ => pool.timeout_get(&AT_ONCE).await.ok(),
@@ -131,13 +189,13 @@ impl Rotation {
 
     /// How many connections of the pool have failed to log in again, which redis does not try twice.
     fn not_following(&self) -> usize {
-        let connections = self.pool.upgrade().map_or(0, |pool| pool.status().size);
+        let connections = self.pool().map_or(0, |pool| pool.status().size);
         connections.saturating_sub(self.logins.following())
     }
 
     /// Which of them that is cannot be told. The oldest is the likeliest, and the pool opens another.
     fn evict_one_that_does_not_follow(&self) {
-        let Some(pool) = self.pool.upgrade().filter(|_| self.not_following() > 0) else { return };
+        let Some(pool) = self.pool().filter(|_| self.not_following() > 0) else { return };
         let mut oldest = None;
         pool.retain(|_, metrics| {
             oldest = Some(oldest.map_or(metrics.created, |oldest| metrics.created.min(oldest)));
