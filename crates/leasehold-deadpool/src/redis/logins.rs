@@ -62,6 +62,7 @@ impl Logins {
     /// Whether a handshake with these credentials may be under way.
     pub(super) fn in_handshake(&self, issued: &Issued<Credentials>) -> bool {
         let generation = issued.generation();
+        self.0.forget_what_took_too_long();
         self.0.handshakes().iter().any(|handshake| handshake.issued.generation() == generation)
     }
 
@@ -94,6 +95,7 @@ impl Shared {
     fn begin_handshake(&self, tag: &Tag, task: Option<task::Id>) {
         let until = self.in_force.clock().now() + self.longest_handshake;
         let issued = Arc::clone(tag.issued());
+        self.forget_what_took_too_long();
         self.handshakes().push(Handshake { issued, task, until });
     }
 
@@ -106,12 +108,17 @@ impl Shared {
         drop(ended);
     }
 
-    /// Those that may still be under way: a failed one has no second stream that would say so.
-    fn handshakes(&self) -> MutexGuard<'_, Vec<Handshake>> {
+    /// A handshake that fails has no second stream that would say so.
+    fn forget_what_took_too_long(&self) {
         let now = self.in_force.clock().now();
-        let mut handshakes = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
-        handshakes.retain(|handshake| handshake.until > now);
-        handshakes
+        let over: Vec<_> = self.handshakes().extract_if(.., |handshake| handshake.until <= now).collect();
+        // Outside the lock: it may be the last of its credentials.
+        drop(over);
+    }
+
+    fn handshakes(&self) -> MutexGuard<'_, Vec<Handshake>> {
+        // Nothing that holds it can leave it half-written.
+        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use deadpool::managed::{Object, Pool, WeakPool};
-use deadpool_redis::Manager;
+use deadpool_redis::{Manager, redis::aio::MultiplexedConnection};
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, EventKind, Issued, Party, Result, Retired, Rotate,
     clock::sleep_until, drive, in_place::Settings,
@@ -107,19 +107,7 @@ impl Rotation {
             }
             opened => opened?,
         };
-        self.bounded(self.server.check(&mut beside, next.secret())).await.map_err(|error| {
-            match error.kind() {
-                // Another user of the same role can do no more.
-                ErrorKind::CredentialsRefused => {
-                    let message = format!(
-                        "the role lacks what the pool needs, `+@connection +unwatch`: {}",
-                        error.message()
-                    );
-                    Error::new(ErrorKind::Configuration, error.party(), message)
-                }
-                _ => error,
-            }
-        })
+        self.prove_rights(&mut beside, next).await
     }
 
     async fn prove_on_an_idle_one(&self, next: &Issued<Credentials>, full: &Error) -> Result<()> {
@@ -133,12 +121,33 @@ impl Rotation {
             let message = format!("{}; {message}", full.message());
             return Err(Error::new(full.kind(), full.party(), message));
         };
-        let answer = self.bounded(log_in_again(&mut idle, next.secret())).await;
-        if answer.as_ref().is_err_and(|error| error.kind() != ErrorKind::CredentialsRefused) {
-            // Nobody knows as whom it is logged in.
+        let proved = match self.bounded(log_in_again(&mut idle, next.secret())).await {
+            Err(refused) if refused.kind() == ErrorKind::CredentialsRefused => return Err(refused),
+            Err(error) => Err(error),
+            Ok(()) => self.prove_rights(&mut idle, next).await,
+        };
+        if proved.is_err() {
+            // It may be logged in as somebody whom the pool does not adopt.
             drop(Object::take(idle));
         }
-        answer
+        proved
+    }
+
+    async fn prove_rights(
+        &self,
+        connection: &mut MultiplexedConnection,
+        next: &Issued<Credentials>,
+    ) -> Result<()> {
+        let checked = self.bounded(self.server.check(connection, next.secret())).await;
+        checked.map_err(|error| match error.kind() {
+            // Another user of the same role can do no more.
+            ErrorKind::CredentialsRefused => {
+                let lacks = "the role lacks what the pool needs, `+@connection +unwatch`";
+                let message = format!("{lacks}: {}", error.message());
+                Error::new(ErrorKind::Configuration, error.party(), message)
+            }
+            _ => error,
+        })
     }
 
     async fn ask_now_and_then(&self) {
