@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
@@ -80,12 +80,13 @@ impl Drop for Proxy {
     }
 }
 
-/// The client has chosen its credentials once it has sent its first packet; what is held back is the server's answer.
+/// What is held back is the server's answer to the credentials.
 async fn pass(mut client: TcpStream, server: (String, u16), holds: Arc<AtomicBool>, delay: Arc<Delay>) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     if holds.load(Ordering::Acquire) {
-        let mut first = [0; 8];
-        while client.peek(&mut first).await.is_ok_and(|read| read < first.len() && read > 0) {}
+        if !has_chosen(&mut client, &mut server).await.is_ok_and(|chosen| chosen) {
+            return;
+        }
         while holds.load(Ordering::Acquire) {
             let_pass(Duration::from_millis(5)).await;
         }
@@ -96,4 +97,22 @@ async fn pass(mut client: TcpStream, server: (String, u16), holds: Arc<AtomicBoo
         let_pass(Duration::from_millis(millis)).await;
     }
     let _ = copy_bidirectional(&mut client, &mut server).await;
+}
+
+/// The client has chosen its credentials once it has sent its first packet, before which MariaDB has to greet it.
+async fn has_chosen(client: &mut TcpStream, server: &mut TcpStream) -> std::io::Result<bool> {
+    let (mut first, mut greeting) = ([0; 8], [0; 1024]);
+    loop {
+        tokio::select! {
+            sent = client.peek(&mut first) => match sent? {
+                0 => return Ok(false),
+                sent if sent == first.len() => return Ok(true),
+                _ => {}
+            },
+            greeted = server.read(&mut greeting) => match greeted? {
+                0 => return Ok(false),
+                greeted => client.write_all(&greeting[..greeted]).await?,
+            },
+        }
+    }
 }
