@@ -176,6 +176,8 @@ async fn a_disabled_user_is_noticed_although_its_connections_work() {
     let generation = stage.publish("v-old");
     let pool = stage.pool(stage.redis(), 1).await.unwrap();
     drop(pool.get().await.unwrap());
+    // It has logged in for the second time.
+    nap(300).await;
     stage.server().command(&["ACL", "SETUSER", "v-old", "off"]).await.unwrap();
     let rejection = timeout(PATIENCE, stage.channel.rejections.recv()).await.unwrap().unwrap();
     assert_eq!((rejection.generation, rejection.cause), (generation, ErrorKind::CredentialsRefused));

@@ -155,7 +155,6 @@ impl Rotation {
         let clock = self.current.clock();
         loop {
             sleep_until(&**clock, clock.now() + every).await;
-            self.evict_one_that_does_not_follow();
             let unchanged = self.switching.lock().await;
             let Ok(in_force) = self.logins.in_force().get() else { return };
             let answer = self.ask(&in_force).await;
@@ -169,7 +168,8 @@ impl Rotation {
                 Err(error) => {
                     debug!(secret = self.current.name(), %generation, %error, "the database does not answer");
                 }
-                Ok(()) => {}
+                // Not while the pool could open no other in its place.
+                Ok(()) => self.evict_one_that_does_not_follow(),
             }
         }
     }
