@@ -80,13 +80,11 @@ impl Drop for Proxy {
     }
 }
 
-/// What is held back is the server's answer to the credentials.
+/// The client has chosen its credentials once it has sent its first packet; what is held back is the server's answer.
 async fn pass(mut client: TcpStream, server: (String, u16), holds: Arc<AtomicBool>, delay: Arc<Delay>) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     if holds.load(Ordering::Acquire) {
-        if !has_chosen(&mut client, &mut server).await.is_ok_and(|chosen| chosen) {
-            return;
-        }
+        until_credentials_are_sent(&mut client, &mut server).await;
         while holds.load(Ordering::Acquire) {
             let_pass(Duration::from_millis(5)).await;
         }
@@ -99,20 +97,22 @@ async fn pass(mut client: TcpStream, server: (String, u16), holds: Arc<AtomicBoo
     let _ = copy_bidirectional(&mut client, &mut server).await;
 }
 
-/// The client has chosen its credentials once it has sent its first packet, before which MariaDB has to greet it.
-async fn has_chosen(client: &mut TcpStream, server: &mut TcpStream) -> std::io::Result<bool> {
-    let (mut first, mut greeting) = ([0; 8], [0; 1024]);
+/// In MariaDB the server speaks first, and the client's first packet is its answer.
+async fn until_credentials_are_sent(client: &mut TcpStream, server: &mut TcpStream) {
+    let (mut first, mut greeting) = ([0; 8], [0; 512]);
     loop {
         tokio::select! {
-            sent = client.peek(&mut first) => match sent? {
-                0 => return Ok(false),
-                sent if sent == first.len() => return Ok(true),
-                _ => {}
-            },
-            greeted = server.read(&mut greeting) => match greeted? {
-                0 => return Ok(false),
-                greeted => client.write_all(&greeting[..greeted]).await?,
-            },
+            said = client.peek(&mut first) => {
+                if said.map_or(true, |length| length == 0 || length == first.len()) {
+                    return;
+                }
+            }
+            greeted = server.read(&mut greeting) => {
+                let length = greeted.unwrap_or_default();
+                if length == 0 || client.write_all(&greeting[..length]).await.is_err() {
+                    return;
+                }
+            }
         }
     }
 }
