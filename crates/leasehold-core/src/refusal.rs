@@ -42,6 +42,26 @@ impl ErrorKind {
             _ => Self::Unexpected,
         }
     }
+
+    /// What an error of Redis means, as the server words it: the first word is its code.
+    ///
+    /// ```
+    /// use leasehold_core::ErrorKind;
+    ///
+    /// let refusal = "WRONGPASS invalid username-password pair or user is disabled.";
+    /// assert_eq!(ErrorKind::of_redis(refusal), ErrorKind::CredentialsRefused);
+    /// assert_eq!(ErrorKind::of_redis("ERR max number of clients reached"), ErrorKind::DatabaseFull);
+    /// ```
+    pub fn of_redis(error: &str) -> Self {
+        match error.split(' ').next().unwrap_or_default() {
+            // No such user, disabled, another password; no user any more; a user whose rights were taken.
+            "WRONGPASS" | "NOAUTH" | "NOPERM" => Self::CredentialsRefused,
+            "ERR" if error.contains("max number of clients") => Self::DatabaseFull,
+            "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "MISCONF"
+            | "OOM" => Self::DatabaseUnavailable,
+            _ => Self::Unexpected,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +94,19 @@ mod tests {
             (1064, ErrorKind::Unexpected),
         ] {
             assert_eq!(ErrorKind::of_mysql(number), kind, "{number}");
+        }
+        for (error, kind) in [
+            ("WRONGPASS invalid username-password pair or user is disabled.", ErrorKind::CredentialsRefused),
+            ("NOAUTH Authentication required.", ErrorKind::CredentialsRefused),
+            ("NOPERM User v has no permissions to run the 'ping' command", ErrorKind::CredentialsRefused),
+            ("ERR max number of clients reached", ErrorKind::DatabaseFull),
+            ("ERR max number of clients + cluster connections reached", ErrorKind::DatabaseFull),
+            ("LOADING Redis is loading the dataset in memory", ErrorKind::DatabaseUnavailable),
+            ("MASTERDOWN Link with MASTER is down", ErrorKind::DatabaseUnavailable),
+            ("ERR unknown command", ErrorKind::Unexpected),
+            ("", ErrorKind::Unexpected),
+        ] {
+            assert_eq!(ErrorKind::of_redis(error), kind, "{error}");
         }
     }
 }

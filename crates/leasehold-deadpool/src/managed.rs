@@ -16,6 +16,7 @@ use leasehold_core::{
     Credentials, Current, Error, ErrorKind, Issued, Party, Result,
     in_place::{Freshness, InForce, InPlace, Settings, Slots, Tag},
 };
+use tokio::time::timeout;
 
 use crate::closing::closed;
 
@@ -48,6 +49,13 @@ pub trait Connect: Send + Sync + 'static {
     /// [`CredentialsRefused`](ErrorKind::CredentialsRefused) if it does not.
     async fn ask(&self, _connection: &mut Self::Connection) -> Result<()> {
         Ok(())
+    }
+
+    /// Has the server end the session of this connection, which is kept. That makes room on a full server while the place in
+    /// the pool is taken still; otherwise the place is given up, and the pool may open another connection first, with old
+    /// credentials. Returns whether it was tried; bounded in time by the pool.
+    async fn end(&self, _connection: &mut Self::Connection) -> bool {
+        false
     }
 
     /// Ends what else the user of this connection has open on the server, and returns how many that were. Called with a
@@ -228,6 +236,16 @@ impl<C: Connect> Slots for Managed<C> {
         self.close(Object::take(slot)).await;
     }
 
+    async fn make_room(&self, mut slot: Self::Slot) -> Option<Self::Slot> {
+        match timeout(LONGEST_END, self.connect.end(&mut slot.connection)).await {
+            Ok(false) => {
+                self.give_up(slot).await;
+                None
+            }
+            _ => Some(slot),
+        }
+    }
+
     async fn refill(&self) {
         if let Some(pool) = self.pool.upgrade() {
             let _ = pool.timeout_get(&REFILL).await;
@@ -309,9 +327,11 @@ pub(crate) async fn queue<M: managed::Manager>(
 
 /// Opens a connection if there is a place for it, and queues with nobody.
 pub(crate) const REFILL: Timeouts = Timeouts { create: Some(Duration::from_secs(5)), ..AT_ONCE };
+/// For a server to end a session.
+pub(crate) const LONGEST_END: Duration = Duration::from_secs(2);
 const A_TURN: Duration = Duration::from_millis(250);
 /// Neither waits for a place nor opens a connection.
-const AT_ONCE: Timeouts = Timeouts {
+pub(crate) const AT_ONCE: Timeouts = Timeouts {
     wait: Some(Duration::ZERO),
     create: Some(Duration::ZERO),
     recycle: Some(Duration::from_secs(2)),

@@ -20,7 +20,7 @@ use connect::{Connector, Dial, Dialer, OPEN_WITH};
 use slots::Slots;
 use tags::Tags;
 
-use crate::managed::is_looking;
+use crate::{managed::is_looking, refusals::translate};
 
 /// Builds a pool that opens its connections with whatever credentials are in force.
 ///
@@ -115,7 +115,7 @@ impl Postgres {
         let tag = Arc::new(rotation.in_force.tag(Arc::clone(&first)));
         let proof = OPEN_WITH.scope(tag, rotation.pool.get()).await.map_err(|error| match error {
             deadpool_postgres::PoolError::Backend(error) => {
-                let error = connect::translate(first.secret(), &error);
+                let error = translate(first.secret(), &error);
                 if error.kind() == ErrorKind::CredentialsRefused {
                     current.reject(first.generation(), error.kind());
                 }

@@ -21,7 +21,9 @@ pub use cases::{
     restarted_during_rotation, saturated, straddling_handshake,
 };
 pub use database::Server;
-pub use service::{revocation_statements, revoked_by_an_operator, under_openbao};
+pub use service::{
+    restarted_without_its_users, revocation_statements, revoked_by_an_operator, under_openbao,
+};
 pub use stage::Target;
 
 /// Builds pools of one kind.
@@ -143,7 +145,8 @@ impl<E: Into<crate::Error>> From<E> for Failure {
 macro_rules! conformance_tests {
     ($adapter:expr) => {
         $crate::conformance_tests!(@each $adapter,
-            hand_over, handshakes_on_nobodys_path, under_openbao, revocation_statements, revoked_by_an_operator, saturated,
+            hand_over, handshakes_on_nobodys_path, under_openbao, revocation_statements, revoked_by_an_operator,
+            restarted_without_its_users, saturated,
             borrowed_across_the_switch, never_returned, cancelled_acquires, refused_credentials, restarted_during_rotation,
             no_room_for_another, a_limit_of_the_users_own, any_character_in_a_password,
             dropped_behind_its_back, refused_handshakes, straddling_handshake, nothing_secret_is_printed, closed_during_rotation);

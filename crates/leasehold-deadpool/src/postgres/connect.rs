@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use deadpool_postgres::Connect;
 use leasehold_core::{
-    Credentials, Current, Error, ErrorKind, ExposeSecret, Party,
+    Credentials, Current, ErrorKind, ExposeSecret,
     in_place::{Freshness, InForce, Tag},
 };
 use tokio::task::JoinHandle;
@@ -15,6 +15,7 @@ use tokio_postgres::{
 use tracing::debug;
 
 use super::tags;
+use crate::refusals::{kind, shown};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -114,33 +115,4 @@ fn with(config: &Config, credentials: &Credentials) -> Config {
     let mut config = config.clone();
     config.user(credentials.username()).password(credentials.password().expose_secret());
     config
-}
-
-/// Translates what came of using these credentials.
-pub(super) fn translate(credentials: &Credentials, error: &tokio_postgres::Error) -> Error {
-    let user = credentials.username();
-    Error::new(kind(error), Party::Database, format!("as {user}: {}", shown(error)))
-}
-
-fn kind(error: &tokio_postgres::Error) -> ErrorKind {
-    match error.code() {
-        Some(state) => ErrorKind::of_sqlstate(state.code()),
-        None if error.is_closed() || source_is_io(error) => ErrorKind::DatabaseUnavailable,
-        None => ErrorKind::Unexpected,
-    }
-}
-
-fn source_is_io(error: &tokio_postgres::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
-}
-
-/// The server's own words; tokio-postgres keeps them in the source.
-fn shown(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(refusal) => format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code()),
-        None => match std::error::Error::source(error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        },
-    }
 }

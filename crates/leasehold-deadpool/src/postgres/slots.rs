@@ -1,6 +1,6 @@
 //! The rotation's view of the pool.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use deadpool::managed::{Manager as _, WeakPool};
@@ -12,16 +12,12 @@ use leasehold_core::{
     in_place::{self, InForce, Tag},
 };
 
-use super::{
-    connect::{OPEN_WITH, translate},
-    tags::Tags,
-};
+use super::{connect::OPEN_WITH, tags::Tags};
 use crate::{
     closing::closed,
-    managed::{REFILL, dig, is_saturated, queue},
+    managed::{LONGEST_END, REFILL, dig, is_saturated, queue},
+    refusals::translate,
 };
-
-const LONGEST_END: Duration = Duration::from_secs(2);
 
 pub(super) struct Slots {
     pub(super) pool: WeakPool<Manager>,

@@ -131,7 +131,7 @@ impl Database {
             }
             Server::Redis => {
                 let password = format!(">{password}");
-                let rights = ["~measurements", "+@read", "+@connection", "+acl|whoami"];
+                let rights = ["~measurements", "+@read", "+@connection", "+unwatch", "+acl|whoami"];
                 let words = [&["ACL", "SETUSER", user, "reset", "on", &password], &rights[..]].concat();
                 self.redis()?.command(&words).await?;
                 Ok(())

@@ -155,15 +155,7 @@ pub async fn revocation_statements(adapter: &dyn Adapter) -> Result<(), Failure>
 /// # Errors
 /// What was not kept.
 pub async fn revoked_by_an_operator(adapter: &dyn Adapter) -> Result<(), Failure> {
-    let hour = Duration::from_secs(3600);
-    let long = Config {
-        lease_ttl: hour,
-        lease_max_ttl: 24 * hour,
-        token_ttl: hour,
-        token_max_ttl: 24 * hour,
-        ..Config::default()
-    };
-    let service = Service::start(adapter, long, 4).await?;
+    let service = Service::start(adapter, long(), 4).await?;
     fill(&service.pool, 4).await?;
     let load = load(&service.pool, adapter.server(), 20);
     service.database.testbed.openbao().revoke_prefix("database/creds").await?;
@@ -175,6 +167,40 @@ pub async fn revoked_by_an_operator(adapter: &dyn Adapter) -> Result<(), Failure
     every_connection_answers(&service.pool, adapter.server().read()).await?;
     load.stop().await;
     service.stop().await
+}
+
+/// Redis forgets its users in a restart, and OpenBao renews their leases all the same: refused again after that, credentials
+/// are replaced, and every connection is a new user's.
+///
+/// # Errors
+/// What was not kept.
+pub async fn restarted_without_its_users(adapter: &dyn Adapter) -> Result<(), Failure> {
+    if adapter.server() != Server::Redis {
+        return Ok(());
+    }
+    let service = Service::start(adapter, long(), 4).await?;
+    fill(&service.pool, 4).await?;
+    let load = load(&service.pool, adapter.server(), 20);
+    service.database.restart(Duration::ZERO, &[]).await?;
+    until("a successor", 2 * PATIENCE, || async {
+        Ok(service.login.health().generation.is_some_and(|generation| generation.number() > 1))
+    })
+    .await?;
+    every_connection_answers(&service.pool, adapter.server().read()).await?;
+    load.stop().await;
+    service.stop().await
+}
+
+/// Leases and tokens that outlast a case.
+fn long() -> Config {
+    let hour = Duration::from_secs(3600);
+    Config {
+        lease_ttl: hour,
+        lease_max_ttl: 24 * hour,
+        token_ttl: hour,
+        token_max_ttl: 24 * hour,
+        ..Config::default()
+    }
 }
 
 fn said<T>(outcome: leasehold_core::Result<T>) -> Result<T, Failure> {

@@ -84,7 +84,8 @@ impl Database {
                 "username": redis::ADMIN,
                 "password": redis.admin_password(),
             }),
-            creation: r#"["~measurements", "+@read", "+@connection"]"#,
+            // A pool unwatches before it hands a connection out.
+            creation: r#"["~measurements", "+@read", "+@connection", "+unwatch"]"#,
             revocation: Vec::new(),
         }
     }

@@ -43,5 +43,9 @@ fn cargo_run(cargo: &str, arguments: &[&str], more: &[String]) -> bool {
     }
 }
 
-/// This binary's own tests too, which are behind a feature, and those of sqlx's other databases.
-const EVERYTHING: &[&str] = &["--workspace", "--features", "leasehold-testbed/cli,leasehold-sqlx/any"];
+/// This binary's own tests too, and those of adapters, which are behind features. None needs a library of the system.
+const EVERYTHING: &[&str] = &[
+    "--workspace",
+    "--features",
+    "leasehold-testbed/cli,leasehold-sqlx/any,leasehold-deadpool/redis,leasehold-deadpool/mysql,leasehold-deadpool/diesel-async",
+];

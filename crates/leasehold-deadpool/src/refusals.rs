@@ -1,0 +1,29 @@
+//! tokio-postgres's errors, in our words.
+
+use std::error::Error as _;
+
+use leasehold_core::{Credentials, Error, ErrorKind, Party};
+
+/// Translates what came of using these credentials.
+pub(crate) fn translate(credentials: &Credentials, error: &tokio_postgres::Error) -> Error {
+    let user = credentials.username();
+    Error::new(kind(error), Party::Database, format!("as {user}: {}", shown(error)))
+}
+
+pub(crate) fn kind(error: &tokio_postgres::Error) -> ErrorKind {
+    let is_io = || error.source().is_some_and(|source| source.is::<std::io::Error>());
+    match error.code() {
+        Some(state) => ErrorKind::of_sqlstate(state.code()),
+        None if error.is_closed() || is_io() => ErrorKind::DatabaseUnavailable,
+        None => ErrorKind::Unexpected,
+    }
+}
+
+/// The server's own words; tokio-postgres keeps them in the source.
+pub(crate) fn shown(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), error.source()) {
+        (Some(refusal), _) => format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code()),
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    }
+}
