@@ -3,7 +3,6 @@
 use std::{fmt, sync::Arc};
 
 use ::diesel_async::{AsyncPgConnection, RunQueryDsl, pooled_connection::PoolableConnection};
-use async_trait::async_trait;
 use diesel::{
     dsl::sql,
     sql_types::{BigInt, Bool},
@@ -72,7 +71,6 @@ impl Connector {
     }
 }
 
-#[async_trait]
 impl Connect for Connector {
     type Connection = AsyncPgConnection;
 
@@ -103,6 +101,12 @@ impl Connect for Connector {
             }
             Err(error) => Err(unavailable(&error)),
         }
+    }
+
+    async fn end(&self, connection: &mut AsyncPgConnection) -> bool {
+        // Nobody is left to say that it is done.
+        let _ = diesel::sql_query("SELECT pg_terminate_backend(pg_backend_pid())").execute(connection).await;
+        true
     }
 
     async fn terminate_others(&self, connection: &mut AsyncPgConnection) -> Result<usize> {

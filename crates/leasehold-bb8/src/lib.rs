@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod connect;
 #[cfg(feature = "diesel-async")]
 pub mod diesel_async;
 mod manager;
@@ -10,7 +9,6 @@ pub mod postgres;
 mod relay;
 mod slots;
 
-pub use connect::Connect;
-pub use leasehold_core::in_place::Settings;
+pub use leasehold_core::in_place::{Connect, Settings};
 pub use manager::{Connection, Manager};
 pub use pool::{Pool, build};

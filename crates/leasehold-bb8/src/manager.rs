@@ -13,12 +13,12 @@ use std::{
 
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, Issued, Party, Result,
-    clock::{Moment, sleep_until},
-    in_place::{Freshness, InForce, Settings, Tag},
+    clock::Moment,
+    in_place::{Connect, Freshness, InForce, Settings, Tag, Tagged},
 };
 use tokio::{sync::Semaphore, time::Instant};
 
-use crate::{connect::Connect, relay::Relay};
+use crate::relay::Relay;
 
 /// Opens the connections of a [`Pool`](crate::Pool) with whatever credentials are in force.
 pub struct Manager<C: Connect> {
@@ -66,7 +66,7 @@ impl<C: Connect> Shared<C> {
 
     /// Whether a connection that waits for a place is of use in one.
     pub(crate) fn is_of_use(&self, connection: &mut Connection<C::Connection>) -> bool {
-        connection.tag.freshness() != Freshness::Ended && !self.connect.has_broken(&mut connection.connection)
+        connection.tagged.tag().freshness() != Freshness::Ended && !self.connect.has_broken(connection)
     }
 
     /// Ends the rotation: nothing is opened, handed out or taken back any more.
@@ -109,60 +109,42 @@ impl<C: Connect> Manager<C> {
         Ok(Self { shared, handshake: Settings::default().handshake })
     }
 
-    /// Credentials that were revoked are noticed here first: the keeper is told, and the connection that was asked for
-    /// is one of their successor. Without that, bb8 would try the refused ones again and again.
+    /// Where credentials are refused, one of their successor: bb8 would try the refused ones again and again.
     async fn open_in_force(&self) -> Result<Connection<C::Connection>> {
         let _closed = self.shared.unproved.acquire().await;
         let in_force = &self.shared.in_force;
-        let issued = in_force.get()?;
+        in_force.get()?;
         if let Some(proof) = lock(&self.shared.proof).take() {
             return Ok(proof);
         }
-        let refused = match self.open(in_force.tag(Arc::clone(&issued))).await {
-            Err(error) if error.kind() == ErrorKind::CredentialsRefused => error,
-            answer => return answer,
-        };
-        self.shared.current()?.reject(issued.generation(), refused.kind());
-        if !in_force.succeeded_soon(issued.generation()).await {
-            return Err(refused);
-        }
-        self.open(in_force.tag(in_force.get()?)).await
+        let current = self.shared.current()?;
+        Ok(self.place(in_force.open(&self.shared.connect, &current, self.handshake).await?))
     }
 
     async fn open(&self, tag: Tag) -> Result<Connection<C::Connection>> {
-        let connection = self.bounded(self.shared.connect.connect(tag.issued().secret())).await?;
-        // bb8 would keep it, though the pool was closed meanwhile.
-        self.shared.in_force.get()?;
-        Ok(Connection {
-            connection,
+        let opened = self.shared.in_force.open_with(tag, &self.shared.connect, self.handshake);
+        Ok(self.place(opened.await?))
+    }
+
+    fn place(&self, opened: Tagged<C::Connection>) -> Connection<C::Connection> {
+        Connection {
+            tagged: opened,
             place_since: Instant::now(),
             idle_since: self.now(),
             ours: false,
             condemned: false,
-            tag,
-        })
-    }
-
-    async fn bounded<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        let clock = self.shared.in_force.clock();
-        tokio::select! {
-            answer = request => answer,
-            () = sleep_until(clock, clock.now() + self.handshake) => {
-                let message = format!("no answer from the database within {:?}", self.handshake);
-                Err(Error::new(ErrorKind::DatabaseUnavailable, Party::Database, message))
-            }
         }
     }
 
     async fn check(&self, connection: &mut Connection<C::Connection>) -> Result<()> {
         if !self.shared.in_force.is_uniform() {
             self.shared.in_force.get()?;
-            if connection.tag.freshness() == Freshness::Ended {
+            if connection.tagged.tag().freshness() == Freshness::Ended {
                 let message = "a connection was closed whose credentials have a successor, and end";
                 return Err(Error::new(ErrorKind::CredentialsRefused, Party::Database, message));
             }
         }
-        self.shared.connect.check(&mut connection.connection).await
+        self.shared.connect.check(connection).await
     }
 
     fn now(&self) -> Moment {
@@ -193,7 +175,7 @@ impl<C: Connect> bb8::ManageConnection for Manager<C> {
 
     fn has_broken(&self, connection: &mut Self::Connection) -> bool {
         let ours = std::mem::take(&mut connection.ours);
-        if connection.condemned || self.shared.connect.has_broken(&mut connection.connection) {
+        if connection.condemned || self.shared.connect.has_broken(connection) {
             return true;
         }
         if !ours {
@@ -208,7 +190,7 @@ impl<C: Connect> bb8::ManageConnection for Manager<C> {
         if !ours && !self.shared.expires(connection) {
             self.shared.relay.pass(connection, |fresh| self.shared.is_of_use(fresh));
         }
-        connection.tag.freshness() == Freshness::Ended
+        connection.tagged.tag().freshness() == Freshness::Ended
     }
 }
 
@@ -220,7 +202,7 @@ impl<C: Connect> fmt::Debug for Manager<C> {
 
 /// A connection, and what opened it. It derefs to the connection.
 pub struct Connection<T> {
-    pub(crate) connection: T,
+    pub(crate) tagged: Tagged<T>,
     /// When its place was first filled, for bb8's reckoning of `max_lifetime`: on its clock, which stops in suspension.
     pub(crate) place_since: Instant,
     /// Since when no caller has had it. bb8's own reckoning begins anew whenever the rotation looks at it.
@@ -229,14 +211,12 @@ pub struct Connection<T> {
     pub(crate) ours: bool,
     /// It is closed when it is given back.
     pub(crate) condemned: bool,
-    // After the connection, so that it counts until that is closed.
-    pub(crate) tag: Tag,
 }
 
 impl<T> Connection<T> {
     /// The credentials that opened it. Holding them keeps them from being revoked.
     pub fn issued(&self) -> &Arc<Issued<Credentials>> {
-        self.tag.issued()
+        self.tagged.issued()
     }
 }
 
@@ -244,19 +224,19 @@ impl<T> Deref for Connection<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.connection
+        &self.tagged
     }
 }
 
 impl<T> DerefMut for Connection<T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.connection
+        &mut self.tagged
     }
 }
 
 impl<T> fmt::Debug for Connection<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("tag", &self.tag).finish_non_exhaustive()
+        f.debug_struct("Connection").field("tag", self.tagged.tag()).finish_non_exhaustive()
     }
 }
 

@@ -5,12 +5,11 @@ use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 use leasehold_core::{
     ErrorKind, Result,
     clock::sleep_until,
-    in_place::{InForce, InPlace, Settings},
+    in_place::{Connect, InForce, InPlace, Settings},
 };
 use tokio::sync::oneshot;
 
 use crate::{
-    connect::Connect,
     manager::{Manager, Shared},
     slots::{self, Places},
 };

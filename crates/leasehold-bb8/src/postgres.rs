@@ -5,7 +5,6 @@ mod error;
 
 use std::{fmt, sync::Arc};
 
-use async_trait::async_trait;
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, ExposeSecret, Party, Result, in_place::Settings,
 };
@@ -145,7 +144,6 @@ impl Connector {
     }
 }
 
-#[async_trait]
 impl Connect for Connector {
     type Connection = PostgresConnection;
 
@@ -165,6 +163,12 @@ impl Connect for Connector {
     async fn ask(&self, connection: &mut PostgresConnection) -> Result<()> {
         let answer = connection.simple_query("SELECT session_user").await;
         answer.map(drop).map_err(|error| translate(None, &error))
+    }
+
+    async fn end(&self, connection: &mut PostgresConnection) -> bool {
+        // Nobody is left to say that it is done.
+        let _ = connection.simple_query("SELECT pg_terminate_backend(pg_backend_pid())").await;
+        true
     }
 
     async fn terminate_others(&self, connection: &mut PostgresConnection) -> Result<usize> {

@@ -32,7 +32,7 @@ impl<T> Relay<T> {
         connection: &mut Connection<T>,
         is_of_use: impl FnOnce(&mut Connection<T>) -> bool,
     ) {
-        let generation = connection.tag.generation();
+        let generation = connection.tagged.tag().generation();
         let taken = self.offer().take_if(|offer| offer.of == generation && is_of_use(&mut offer.fresh));
         if let Some(Offer { mut fresh, old, .. }) = taken {
             (fresh.idle_since, fresh.place_since) = (connection.idle_since, connection.place_since);

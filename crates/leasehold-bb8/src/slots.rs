@@ -12,11 +12,11 @@ use futures_util::FutureExt;
 use leasehold_core::{
     Credentials, Error, ErrorKind, Generation, Issued, Party, Result,
     clock::{Moment, sleep_until},
-    in_place::{Slots, Tag},
+    in_place::{Connect, Slots, Tag, terminate_all_of},
 };
+use tokio::time::timeout;
 
 use crate::{
-    connect::Connect,
     manager::{Connection, LOOKING, Manager, OPEN_WITH, Shared},
     pool::Handle,
 };
@@ -81,7 +81,7 @@ impl<C: Connect> Slots for Places<C> {
             let is_over = config.idle_timeout.is_some_and(|timeout| self.idle_for(&slot) >= timeout);
             if is_over || self.shared.expires(&slot) {
                 slot.condemned = true;
-            } else if wanted(&slot.tag) {
+            } else if wanted(slot.tagged.tag()) {
                 found = Some(slot);
                 break;
             } else if matches!(config.queue_strategy, QueueStrategy::Lifo) {
@@ -114,6 +114,16 @@ impl<C: Connect> Slots for Places<C> {
         slot.condemned = true;
     }
 
+    async fn make_room(&self, mut slot: Self::Slot) -> Option<Self::Slot> {
+        match timeout(LONGEST_END, self.shared.connect.end(&mut slot)).await {
+            Ok(false) => {
+                self.give_up(slot).await;
+                None
+            }
+            _ => Some(slot),
+        }
+    }
+
     async fn fill(&self, connection: Self::Connection) {
         let Some(pool) = self.pool() else { return };
         if let Err(bb8::AddError::Broken(left) | bb8::AddError::NoCapacity(left)) = pool.add(connection) {
@@ -121,9 +131,8 @@ impl<C: Connect> Slots for Places<C> {
         }
     }
 
-    async fn close(&self, Connection { connection, tag, .. }: Self::Connection) {
-        self.shared.connect.close(connection).await;
-        drop(tag);
+    async fn close(&self, connection: Self::Connection) {
+        connection.tagged.close(&self.shared.connect).await;
     }
 
     fn is_surplus(&self, slot: &Self::Slot, reign: Duration) -> bool {
@@ -167,14 +176,11 @@ impl<C: Connect> Slots for Places<C> {
     }
 
     async fn ask(&self, slot: &mut Self::Slot) -> Result<()> {
-        self.shared.connect.ask(&mut slot.connection).await
+        self.shared.connect.ask(slot).await
     }
 
     async fn terminate(&self, old: &Arc<Issued<Credentials>>) -> Result<usize> {
-        let mut connection = self.shared.connect.connect(old.secret()).await?;
-        let ended = self.shared.connect.terminate_others(&mut connection).await;
-        self.shared.connect.close(connection).await;
-        ended
+        terminate_all_of(&self.shared.connect, old).await
     }
 
     async fn closed(&self) {
@@ -182,5 +188,7 @@ impl<C: Connect> Slots for Places<C> {
     }
 }
 
+/// For a server to end a session.
+const LONGEST_END: Duration = Duration::from_secs(2);
 /// In a busy pool most connections wait some milliseconds at any moment.
 const AT_LEAST_IDLE: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@
 //! old one lives*, and takes its place in the pool: no caller waits for a handshake, the pool is never smaller than it
 //! was, and a failure loses nothing. The adapter implements [`Slots`], which is about its pool; [`InPlace`] is the rest.
 
+mod connect;
 mod in_force;
 mod inner;
 mod retirement;
@@ -13,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tracing::{debug, warn};
 
+pub use connect::{Connect, Tagged, terminate_all_of};
 pub use in_force::{Freshness, InForce, Tag, hard_phase};
 
 use crate::{

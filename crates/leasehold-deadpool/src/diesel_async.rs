@@ -3,7 +3,6 @@
 use std::{fmt, pin::Pin, sync::Arc};
 
 use ::diesel_async::{AsyncPgConnection, RunQueryDsl, pooled_connection::PoolableConnection};
-use async_trait::async_trait;
 use diesel::{
     dsl::sql,
     sql_types::{BigInt, Bool},
@@ -70,7 +69,6 @@ impl Connector {
     }
 }
 
-#[async_trait]
 impl Connect for Connector {
     type Connection = AsyncPgConnection;
 

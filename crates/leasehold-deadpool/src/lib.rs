@@ -13,5 +13,5 @@ pub mod redis;
 #[cfg(any(feature = "diesel-async", feature = "postgres"))]
 mod refusals;
 
-pub use leasehold_core::in_place::Settings;
-pub use managed::{Connect, Connection, Manager, Pool, build};
+pub use leasehold_core::in_place::{Connect, Settings, Tagged as Connection};
+pub use managed::{Manager, Pool, build};

@@ -2,8 +2,7 @@
 
 use std::{
     fmt,
-    ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -14,64 +13,11 @@ use deadpool::{
 };
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, Issued, Party, Result,
-    in_place::{Freshness, InForce, InPlace, Settings, Slots, Tag},
+    in_place::{Connect, Freshness, InForce, InPlace, Settings, Slots, Tag, Tagged, terminate_all_of},
 };
 use tokio::time::timeout;
 
 use crate::closing::closed;
-
-/// How to open a connection, and what to do with it. Implement it for a database or a driver of your own.
-#[async_trait]
-pub trait Connect: Send + Sync + 'static {
-    /// What the pool hands out.
-    type Connection: Send + 'static;
-
-    /// Opens a connection with these credentials.
-    ///
-    /// # Errors
-    /// [`CredentialsRefused`](ErrorKind::CredentialsRefused) only if the database refuses the credentials themselves:
-    /// [`ErrorKind::of_sqlstate`] and [`ErrorKind::of_mysql`] know. [`DatabaseFull`](ErrorKind::DatabaseFull) if it has no
-    /// room for another connection.
-    ///
-    /// # Cancel safety
-    /// Dropped when it takes too long.
-    async fn connect(&self, credentials: &Credentials) -> Result<Self::Connection>;
-
-    /// Whether a connection still works, as [`managed::Manager::recycle`] asks at each check-out.
-    ///
-    /// # Errors
-    /// If it does not: the pool closes it and hands out another.
-    async fn check(&self, connection: &mut Self::Connection) -> Result<()>;
-
-    /// Asks the database whether it still knows the connection's user, every other second and on one connection.
-    ///
-    /// # Errors
-    /// [`CredentialsRefused`](ErrorKind::CredentialsRefused) if it does not.
-    async fn ask(&self, _connection: &mut Self::Connection) -> Result<()> {
-        Ok(())
-    }
-
-    /// Has the server end the session of this connection, which is kept. That makes room on a full server while the place in
-    /// the pool is taken still; otherwise the place is given up, and the pool may open another connection first, with old
-    /// credentials. Returns whether it was tried; bounded in time by the pool.
-    async fn end(&self, _connection: &mut Self::Connection) -> bool {
-        false
-    }
-
-    /// Ends what else the user of this connection has open on the server, and returns how many that were. Called with a
-    /// connection of credentials that are about to end, if the [settings](Settings::terminate) say so.
-    ///
-    /// # Errors
-    /// If that cannot be done.
-    async fn terminate_others(&self, _connection: &mut Self::Connection) -> Result<usize> {
-        Ok(0)
-    }
-
-    /// Closes a connection that the pool has no place for any more. It must bound its own time.
-    async fn close(&self, connection: Self::Connection) {
-        drop(connection);
-    }
-}
 
 /// A pool of what `C` opens.
 pub type Pool<C> = managed::Pool<Manager<C>>;
@@ -81,6 +27,8 @@ pub struct Manager<C> {
     connect: Arc<C>,
     in_force: Arc<InForce>,
     current: Current<Credentials>,
+    /// Not known before the pool is built.
+    handshake: OnceLock<Duration>,
 }
 
 impl<C: Connect> Manager<C> {
@@ -90,27 +38,7 @@ impl<C: Connect> Manager<C> {
     /// If there are none yet, or not any more.
     pub fn new(connect: C, current: Current<Credentials>) -> Result<Self> {
         let in_force = InForce::new(current.get()?, Arc::clone(current.clock()));
-        Ok(Self { connect: Arc::new(connect), in_force, current })
-    }
-
-    /// Credentials that were revoked are noticed here first: the keeper is told, and whoever waits for this connection
-    /// gets one with their successor.
-    async fn open(&self) -> Result<Connection<C::Connection>> {
-        let issued = self.in_force.get()?;
-        let generation = issued.generation();
-        let opened = match open(&*self.connect, self.in_force.tag(issued)).await {
-            Err(error) if error.kind() == ErrorKind::CredentialsRefused => Err(error),
-            Ok(late) if late.tag.freshness() == Freshness::Ended => Ok(late),
-            answer => return answer,
-        };
-        if let Err(error) = &opened {
-            self.current.reject(generation, error.kind());
-            if !self.in_force.succeeded_soon(generation).await {
-                return opened;
-            }
-        }
-        drop(opened);
-        open(&*self.connect, self.in_force.tag(self.in_force.get()?)).await
+        Ok(Self { connect: Arc::new(connect), in_force, current, handshake: OnceLock::new() })
     }
 }
 
@@ -124,39 +52,36 @@ pub async fn build<C: Connect>(builder: PoolBuilder<Manager<C>>, settings: Setti
         .runtime(Runtime::Tokio1)
         .build()
         .map_err(|error| Error::new(ErrorKind::Configuration, Party::Configuration, error.to_string()))?;
+    let manager = pool.manager();
+    let handshake = *manager.handshake.get_or_init(|| settings.handshake);
     drop(pool.get().await.map_err(|error| match error {
         managed::PoolError::Backend(error) => error,
         other => Error::new(ErrorKind::DatabaseUnavailable, Party::Database, other.to_string()),
     })?);
-    let manager = pool.manager();
     let (in_force, current) = (Arc::clone(&manager.in_force), manager.current.clone());
-    let slots =
-        Managed { pool: pool.weak(), connect: Arc::clone(&manager.connect), in_force: Arc::clone(&in_force) };
+    let connect = Arc::clone(&manager.connect);
+    let slots = Managed { pool: pool.weak(), connect, in_force: Arc::clone(&in_force), handshake };
     tokio::spawn(InPlace::new(slots, in_force, current, settings).run());
     Ok(pool)
 }
 
-async fn open<C: Connect>(connect: &C, tag: Tag) -> Result<Connection<C::Connection>> {
-    let connection = connect.connect(tag.issued().secret()).await?;
-    Ok(Connection { connection, tag })
-}
-
 impl<C: Connect> managed::Manager for Manager<C> {
-    type Type = Connection<C::Connection>;
+    type Type = Tagged<C::Connection>;
     type Error = Error;
 
     async fn create(&self) -> Result<Self::Type> {
-        self.open().await
+        let handshake = *self.handshake.get_or_init(|| Settings::default().handshake);
+        self.in_force.open(&*self.connect, &self.current, handshake).await
     }
 
     async fn recycle(&self, connection: &mut Self::Type, _: &Metrics) -> RecycleResult<Error> {
         if is_looking() {
             return Ok(());
         }
-        if connection.tag.freshness() == Freshness::Ended {
+        if connection.tag().freshness() == Freshness::Ended {
             return Err(RecycleError::message("its credentials have a successor, and end"));
         }
-        self.connect.check(&mut connection.connection).await.map_err(RecycleError::Backend)
+        self.connect.check(connection).await.map_err(RecycleError::Backend)
     }
 }
 
@@ -166,56 +91,24 @@ impl<C> fmt::Debug for Manager<C> {
     }
 }
 
-/// A connection, and what opened it. It derefs to the connection.
-pub struct Connection<T> {
-    connection: T,
-    tag: Tag,
-}
-
-impl<T> Connection<T> {
-    /// The credentials that opened it. Holding them keeps them from being revoked.
-    pub fn issued(&self) -> &Arc<Issued<Credentials>> {
-        self.tag.issued()
-    }
-}
-
-impl<T> Deref for Connection<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.connection
-    }
-}
-
-impl<T> DerefMut for Connection<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.connection
-    }
-}
-
-impl<T> fmt::Debug for Connection<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("tag", &self.tag).finish_non_exhaustive()
-    }
-}
-
 struct Managed<C: Connect> {
     pool: WeakPool<Manager<C>>,
     connect: Arc<C>,
     in_force: Arc<InForce>,
+    handshake: Duration,
 }
 
 #[async_trait]
 impl<C: Connect> Slots for Managed<C> {
-    type Connection = Connection<C::Connection>;
+    type Connection = Tagged<C::Connection>;
     type Slot = Object<Manager<C>>;
 
     async fn open(&self, tag: Tag) -> Result<Self::Connection> {
-        open(&*self.connect, tag).await
+        self.in_force.open_with(tag, &*self.connect, self.handshake).await
     }
 
     async fn find(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Self::Slot> {
-        dig(&self.pool.upgrade()?, |connection| wanted(&connection.tag)).await
+        dig(&self.pool.upgrade()?, |connection| wanted(connection.tag())).await
     }
 
     fn is_saturated(&self) -> bool {
@@ -223,7 +116,7 @@ impl<C: Connect> Slots for Managed<C> {
     }
 
     async fn queue(&self, wanted: &(dyn for<'a> Fn(&'a Tag) -> bool + Sync)) -> Option<Self::Slot> {
-        queue(&self.pool.upgrade()?, |connection| wanted(&connection.tag)).await
+        queue(&self.pool.upgrade()?, |connection| wanted(connection.tag())).await
     }
 
     async fn exchange(&self, mut slot: Self::Slot, connection: Self::Connection) {
@@ -237,7 +130,7 @@ impl<C: Connect> Slots for Managed<C> {
     }
 
     async fn make_room(&self, mut slot: Self::Slot) -> Option<Self::Slot> {
-        match timeout(LONGEST_END, self.connect.end(&mut slot.connection)).await {
+        match timeout(LONGEST_END, self.connect.end(&mut slot)).await {
             Ok(false) => {
                 self.give_up(slot).await;
                 None
@@ -252,20 +145,16 @@ impl<C: Connect> Slots for Managed<C> {
         }
     }
 
-    async fn close(&self, Connection { connection, tag }: Self::Connection) {
-        self.connect.close(connection).await;
-        drop(tag);
+    async fn close(&self, connection: Self::Connection) {
+        connection.close(&*self.connect).await;
     }
 
     async fn ask(&self, slot: &mut Self::Slot) -> Result<()> {
-        self.connect.ask(&mut slot.connection).await
+        self.connect.ask(slot).await
     }
 
     async fn terminate(&self, old: &Arc<Issued<Credentials>>) -> Result<usize> {
-        let mut connection = self.connect.connect(old.secret()).await?;
-        let ended = self.connect.terminate_others(&mut connection).await;
-        self.connect.close(connection).await;
-        ended
+        terminate_all_of(&*self.connect, old).await
     }
 
     async fn closed(&self) {

@@ -2,7 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use async_trait::async_trait;
 use leasehold_core::{Credentials, Error, ErrorKind, ExposeSecret, Party, Result};
 use mysql_async::{ChangeUserOpts, Conn, Opts, OptsBuilder, prelude::Queryable};
 use tokio::time::timeout;
@@ -38,7 +37,6 @@ impl MySql {
     }
 }
 
-#[async_trait]
 impl Connect for MySql {
     type Connection = Conn;
 

@@ -12,7 +12,7 @@ use std::{
 
 use deadpool::managed::{PoolConfig, QueueMode};
 use leasehold_core::{
-    Credentials, Grant, Lease, Result, async_trait,
+    Credentials, Grant, Lease, Result,
     clock::{Clock, SystemClock, sleep_until},
     publish::{self, Channel},
 };
@@ -25,7 +25,6 @@ struct Scripted {
     questions: Arc<AtomicUsize>,
 }
 
-#[async_trait]
 impl Connect for Scripted {
     type Connection = ();
 

@@ -19,7 +19,6 @@ struct Managed;
 
 struct Connector(Config);
 
-#[async_trait]
 impl Connect for Connector {
     type Connection = Client;
 

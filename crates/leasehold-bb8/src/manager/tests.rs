@@ -6,7 +6,6 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use async_trait::async_trait;
 use bb8::ManageConnection as _;
 use futures_util::FutureExt;
 use leasehold_core::{
@@ -29,7 +28,6 @@ struct Link {
     is_broken: bool,
 }
 
-#[async_trait]
 impl Connect for Scripted {
     type Connection = Link;
 
@@ -114,7 +112,7 @@ async fn what_comes_back_is_exchanged_for_what_is_offered() {
 #[tokio::test]
 async fn what_has_ended_is_exchanged_and_its_place_stays() {
     let stage = Stage::with(Duration::ZERO).await;
-    assert_eq!(stage.old.tag.freshness(), Freshness::Ended);
+    assert_eq!(stage.old.tagged.tag().freshness(), Freshness::Ended);
     assert_eq!(stage.give_back().await, (false, 2, Outcome::Taken(Some(1))));
 }
 
