@@ -67,9 +67,9 @@ impl<D: Database> Canary<D> {
         self.slot.lock().await.close().await
     }
 
-    /// Closes what counts sessions.
-    pub(crate) async fn stop_counting(&self) {
-        self.slot.lock().await.close_counter().await;
+    /// Closes what counts sessions. Returns whether there was such a connection.
+    pub(crate) async fn stop_counting(&self) -> bool {
+        self.slot.lock().await.close_counter().await
     }
 
     /// Asks the server whether the user is there, on a new connection if need be. Returns whose credentials were asked
@@ -169,19 +169,11 @@ impl<D: Database> Slot<D> {
     }
 
     async fn close(&mut self) -> bool {
-        match self.kept.take() {
-            Some(kept) => {
-                session::close(kept.connection).await;
-                true
-            }
-            None => false,
-        }
+        close(&mut self.kept).await
     }
 
-    async fn close_counter(&mut self) {
-        if let Some(counter) = self.counter.take() {
-            session::close(counter.connection).await;
-        }
+    async fn close_counter(&mut self) -> bool {
+        close(&mut self.counter).await
     }
 }
 
@@ -197,6 +189,16 @@ async fn on_kept<D: Database, T>(
         *slot = Some(kept);
     }
     Some(answer)
+}
+
+async fn close<D: Database>(slot: &mut Option<Kept<D>>) -> bool {
+    match slot.take() {
+        Some(kept) => {
+            session::close(kept.connection).await;
+            true
+        }
+        None => false,
+    }
 }
 
 async fn bounded<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

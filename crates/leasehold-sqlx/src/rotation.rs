@@ -153,11 +153,16 @@ impl<D: Database> Rotation<D> {
         let allowed = allowed && displaced.is_none() && has_room(session.role, max_connections);
         self.canary.keep(session, in_force.generation(), allowed, &self.gate).await;
         if let Some(displaced) = displaced {
-            // The pool may use the place at once, and the server takes a moment to notice what was closed.
-            let clock = self.current.clock();
-            sleep_until(&**clock, clock.now() + Duration::from_millis(30)).await;
+            // The pool may use the place at once.
+            self.let_the_server_notice().await;
             let _ = displaced.close().await;
         }
+    }
+
+    /// What was closed is a session for a moment longer.
+    async fn let_the_server_notice(&self) {
+        let clock = self.current.clock();
+        sleep_until(&**clock, clock.now() + Duration::from_millis(30)).await;
     }
 }
 
@@ -205,7 +210,10 @@ impl<D: Database> Rotate for Rotation<D> {
             // The user is in force: its sessions have nothing to fear.
             _ => Some(0),
         };
-        self.canary.stop_counting().await;
+        if self.canary.stop_counting().await {
+            // The user is dropped next.
+            self.let_the_server_notice().await;
+        }
         self.gate.retired(generation, remaining == Some(0));
         if self.settings.canary_interval.is_none() {
             self.canary.close().await;

@@ -37,7 +37,7 @@ async fn retirement_ends_what_dropping_the_user_does_not() {
     assert!(health.connections.contains(&(first, 1)), "{health:?}");
     drop(borrowed);
     assert_eq!(keeper.retired(first).await, Some(0));
-    assert_eq!(mariadb.sessions_of(&old).await.unwrap(), 0);
+    wait_for_sessions(mariadb, &old, 0).await;
     for mut connection in fill(&pool, 4).await {
         assert_eq!(who(&mut connection).await, new);
     }
@@ -66,7 +66,7 @@ async fn what_is_held_to_the_end_is_killed_if_so_told() {
         assert!(rows(connection).await.is_err(), "it was to be ended");
     }
     drop(held);
-    assert_eq!(mariadb.sessions_of(&old).await.unwrap(), 0);
+    wait_for_sessions(mariadb, &old, 0).await;
     assert_eq!(who(&mut pool.acquire().await.unwrap()).await, new);
     pool.close().await;
 }
@@ -110,7 +110,7 @@ async fn two_pools_of_one_user_do_not_wait_for_what_counts_in_the_other() {
     for _ in 0..2 {
         assert_eq!(keeper.retired(Generation::new(1)).await, Some(0));
     }
-    assert_eq!(mariadb.sessions_of(&old).await.unwrap(), 0);
+    wait_for_sessions(mariadb, &old, 0).await;
     for pool in pools {
         pool.close().await;
     }
@@ -139,7 +139,7 @@ async fn generations_that_follow_each_other_closely_are_all_counted_and_retired(
         assert!(mariadb.query(SESSIONS).await.unwrap().len() <= 10, "eight, and two beside them");
         drop(held.remove(0));
         assert_eq!(keeper.retired(Generation::new(old)).await, Some(0));
-        assert_eq!(mariadb.sessions_of(&format!("v-{}", old - 1)).await.unwrap(), 0);
+        wait_for_sessions(mariadb, &format!("v-{}", old - 1), 0).await;
     }
     drop(held);
     pool.close().await;
