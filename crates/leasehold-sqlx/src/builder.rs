@@ -33,6 +33,7 @@ pub struct Builder<D: Database> {
     user: UserHooks<D>,
     canary_interval: Option<Duration>,
     stragglers: Stragglers,
+    prove_with: Option<&'static str>,
 }
 
 /// What becomes of connections that are still borrowed when their credentials are about to end.
@@ -57,6 +58,7 @@ impl<D: Database> Builder<D> {
             user: UserHooks::default(),
             canary_interval: Some(Duration::from_secs(2)),
             stragglers: Stragglers::default(),
+            prove_with: None,
         }
     }
 
@@ -172,6 +174,14 @@ impl<D: Database> Builder<D> {
         self
     }
 
+    /// A statement that credentials must be able to run before the pool takes them: `SELECT FROM orders LIMIT 1`. A role whose
+    /// creation statements lack a grant then leaves the pool on the credentials before, and is reported, instead of failing
+    /// queries one by one. The hooks do not run on the connection of the proof, which is beside the pool.
+    pub fn prove_with(mut self, statement: &'static str) -> Self {
+        self.prove_with = Some(statement);
+        self
+    }
+
     /// What becomes of connections that are still borrowed when their credentials are about to end.
     pub fn stragglers(mut self, policy: Stragglers) -> Self {
         self.stragglers = policy;
@@ -239,6 +249,7 @@ impl<D: Database> Builder<D> {
         Settings {
             canary_interval: self.canary_interval,
             stragglers: self.stragglers,
+            prove_with: self.prove_with,
             handshake: self.pool.get_acquire_timeout().min(LONGEST_HANDSHAKE),
         }
     }
@@ -255,7 +266,7 @@ impl<D: Database> Builder<D> {
         let (clock, give_up) = (current.clock(), self.give_up(current));
         loop {
             let within = self.settings().handshake.min(clock.now().until(give_up));
-            let error = match session::open::<D>(&self.base, first.secret(), within).await {
+            let error = match session::prove::<D>(&self.base, first.secret(), self.prove_with, within).await {
                 Ok(session) => return Ok(session),
                 Err(error) => error,
             };
@@ -296,6 +307,7 @@ impl<D: Database> fmt::Debug for Builder<D> {
             .field("hooks", &self.user)
             .field("canary_interval", &self.canary_interval)
             .field("stragglers", &self.stragglers)
+            .field("prove_with", &self.prove_with)
             .finish_non_exhaustive()
     }
 }

@@ -41,6 +41,7 @@ pub(crate) struct Rotation<D: Database> {
 pub(crate) struct Settings {
     pub(crate) canary_interval: Option<Duration>,
     pub(crate) stragglers: Stragglers,
+    pub(crate) prove_with: Option<&'static str>,
     /// The longest that a handshake of our own, or an adoption, may take.
     pub(crate) handshake: Duration,
 }
@@ -129,7 +130,8 @@ impl<D: Database> Rotation<D> {
     }
 
     async fn open(&self, credentials: &Credentials) -> Result<Session<D>, sqlx::Error> {
-        session::open::<D>(&self.base, credentials, self.settings.handshake).await
+        let Settings { prove_with, handshake, .. } = self.settings;
+        session::prove::<D>(&self.base, credentials, prove_with, handshake).await
     }
 
     /// The server takes a moment to notice that a connection has gone.

@@ -56,6 +56,29 @@ pub(crate) async fn open<D: Database>(
     timeout(within, opening).await.unwrap_or_else(|_| Err(error::timed_out()))
 }
 
+/// As [`open`], and runs a statement that they must be able to run, whatever its answer is.
+pub(crate) async fn prove<D: Database>(
+    base: &Options<D>,
+    credentials: &Credentials,
+    statement: Option<&'static str>,
+    within: Duration,
+) -> Result<Session<D>, sqlx::Error> {
+    let proving = async {
+        let mut session = open::<D>(base, credentials, within).await?;
+        match statement {
+            Some(statement) => match ask::<D>(&mut session.connection, statement).await {
+                Ok(_)
+                | Err(sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnIndexOutOfBounds { .. }) => {
+                    Ok(session)
+                }
+                Err(error) => Err(error),
+            },
+            None => Ok(session),
+        }
+    };
+    timeout(within, proving).await.unwrap_or_else(|_| Err(error::timed_out()))
+}
+
 /// Who the server says we are.
 pub(crate) async fn user<D: Database>(
     connection: &mut D::Connection,

@@ -40,6 +40,33 @@ async fn refused_credentials_leave_the_pool_as_it_was_and_are_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_lacks_a_right_is_not_adopted_if_the_proof_needs_it() {
+    let server = Server::shared();
+    let admin = server.admin().await;
+    let table = format!("of_{}", admin.role("table", "p").await.replace('-', "_"));
+    let (old, new) = (admin.role("may", "p").await, admin.role("may-not", "p").await);
+    admin.run(&format!("CREATE TABLE {table} (id int8); GRANT SELECT ON {table} TO \"{old}\"")).await;
+    let statement: &'static str = format!("SELECT count(*) FROM {table}").leak();
+    let prove = || Postgres::new(server.options()).max_connections(2).prove_with(statement);
+    let mut keeper = Keeper::with(&old, "p");
+    let pool = prove().connect(keeper.current()).await.unwrap();
+    fill(&pool, 2).await;
+    let second = keeper.publish(&new, "p", HOUR);
+    let failed = |kind: &EventKind| match kind {
+        EventKind::Failed { error, .. } => Some(error.clone()),
+        _ => None,
+    };
+    let error = keeper.event(second, failed).await;
+    assert!(error.to_string().contains("42501"), "{error}");
+    assert_eq!(user_of_next(&pool).await, old);
+    assert!(prove().connect(keeper.current()).await.is_err(), "nor is it the first");
+    admin.run(&format!("GRANT SELECT ON {table} TO \"{new}\"")).await;
+    keeper.adopted(second).await;
+    admin.wait_for_sessions(&old, 0, 5 * SECOND).await;
+    pool.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_database_is_a_typed_error_in_time_and_no_matter_to_a_lazy_pool() {
     let server = Server::shared();
     let admin = server.admin().await;
