@@ -3,7 +3,10 @@
 use std::{io, path::Path, time::Duration};
 
 use leasehold_core::{Error, ErrorKind, Party, Result, SecretString};
-use tokio::{fs, time::timeout};
+use tokio::{
+    fs,
+    time::{Instant, sleep_until, timeout},
+};
 
 /// Reads a file that holds one secret, without the white space around it. The error names the file, never its content.
 pub(crate) async fn read_secret(path: &Path, what: &str) -> Result<SecretString> {
@@ -11,7 +14,7 @@ pub(crate) async fn read_secret(path: &Path, what: &str) -> Result<SecretString>
         Error::new(kind, Party::File, format!("{what} at {} {problem}", path.display()))
     };
     // A file on a network volume that hangs must not stop the keeper.
-    let read = timeout(LONGEST_READ, fs::read_to_string(path)).await;
+    let read = timeout(LONGEST_READ, read(path)).await;
     let text = match read {
         Err(_) => return Err(error(ErrorKind::Unreachable, "could not be read within 5 s")),
         Ok(Err(problem)) => return Err(error(ErrorKind::Configuration, describe(&problem))),
@@ -30,6 +33,17 @@ pub(crate) async fn read_secret(path: &Path, what: &str) -> Result<SecretString>
     Ok(text.to_owned().into())
 }
 
+/// A file that is not there, or empty, may be about to be replaced: not everybody who writes one does it as the kubelet does.
+async fn read(path: &Path) -> io::Result<String> {
+    match fs::read_to_string(path).await {
+        Ok(text) if !text.trim().is_empty() => return Ok(text),
+        Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(problem),
+        Ok(_) | Err(_) => {}
+    }
+    sleep_until(Instant::now() + REPLACED_BY_THEN).await;
+    fs::read_to_string(path).await
+}
+
 fn describe(problem: &io::Error) -> &'static str {
     match problem.kind() {
         io::ErrorKind::NotFound => "does not exist",
@@ -41,6 +55,7 @@ fn describe(problem: &io::Error) -> &'static str {
 }
 
 const LONGEST_READ: Duration = Duration::from_secs(5);
+const REPLACED_BY_THEN: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {
@@ -56,7 +71,24 @@ mod tests {
         assert_eq!(read_secret(&path, "the token").await.unwrap().expose_secret(), "hvs.abc");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_missing_for_a_moment_is_read_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        for before in [None, Some("")] {
+            let path = folder.path().join(format!("token-{}", before.is_some()));
+            if let Some(before) = before {
+                std::fs::write(&path, before).unwrap();
+            }
+            let replaced = async {
+                sleep_until(Instant::now() + REPLACED_BY_THEN / 2).await;
+                std::fs::write(&path, "hvs.new").unwrap();
+            };
+            let (read, ()) = tokio::join!(read_secret(&path, "the token"), replaced);
+            assert_eq!(read.unwrap().expose_secret(), "hvs.new");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn every_other_content_is_a_clear_error_without_the_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");

@@ -36,7 +36,7 @@ async fn kubernetes_reads_the_jwt_anew_at_each_login_and_trims_it() {
     assert_eq!(vault.asked(), [expected("jwt-1"), expected("jwt-2")]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_missing_jwt_is_an_error_of_the_file_and_asks_nothing() {
     let vault = Arc::new(Scripted::default());
     let error =
