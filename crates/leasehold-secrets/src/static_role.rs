@@ -62,8 +62,9 @@ impl StaticRole {
         format!("{}/static-creds/{}", self.mount, self.role)
     }
 
-    /// For how long to believe in what was read at `sent`. The server replaces a password some seconds after its TTL has
-    /// reached 0, or has begun anew (Vault #31918), and until then the old one is what the database knows.
+    /// For how long to believe in what was read at `sent`: a little longer than the TTL. The server replaces a password
+    /// some seconds after that has reached 0, or has begun anew (Vault #31918), and until then the old one is what the
+    /// database knows. So it is to be asked for again after its end, and must not look ended meanwhile.
     fn usable_for(&self, version: &str, ttl: Duration, sent: Moment) -> Duration {
         let mut rotation = self.rotation.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Rotation { version: before, due }) = &*rotation
@@ -72,11 +73,11 @@ impl StaticRole {
         {
             let overdue = due.until(sent);
             if ttl.is_zero() || overdue < LATEST {
-                return (overdue / 8).clamp(SOON, SELDOM);
+                return (overdue / 8).clamp(SOON, SELDOM) + IN_TIME;
             }
         }
         *rotation = Some(Rotation { version: version.to_owned(), due: sent + ttl });
-        ttl.max(SOON)
+        ttl + SOON + IN_TIME
     }
 }
 
@@ -128,10 +129,12 @@ impl fmt::Debug for StaticRole {
 
 /// The server rounds TTLs to whole seconds.
 const ROUNDING: Duration = Duration::from_secs(1);
-/// How soon to ask again for a password that is to be replaced any moment.
+/// How soon after its end, and how soon again, to ask for a password that is to be replaced any moment.
 const SOON: Duration = Duration::from_secs(1);
 /// The same when it has not been replaced for minutes: the server cannot reach the database.
 const SELDOM: Duration = Duration::from_secs(15);
+/// How long before the end of a grant that cannot be renewed a keeper asks at the latest.
+const IN_TIME: Duration = Duration::from_millis(500);
 /// A TTL that has begun anew with the same password for so long is no rotation that is late, but a period that somebody
 /// has changed.
 const LATEST: Duration = Duration::from_secs(300);
