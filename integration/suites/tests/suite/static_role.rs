@@ -14,11 +14,11 @@ use leasehold_core::{
 };
 use leasehold_renewal::{Builder, Keeper};
 use leasehold_secrets::StaticRole;
-use leasehold_suites::{events, kubernetes, load, nothing_left, pool, vault, wait_until};
+use leasehold_suites::{events, kubernetes, let_pass, load, nothing_left, pool, vault, wait_until};
 use leasehold_testbed::{Config, Recorder, Testbed, load::Load};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
-use tokio::{sync::broadcast::Receiver, time::sleep};
+use tokio::sync::broadcast::Receiver;
 
 const RATE: u32 = 40;
 
@@ -296,10 +296,10 @@ async fn follow(server: &Arc<Rotating>, rotations: u64) -> (Vec<Duration>, usize
     for rotation in 1..=rotations {
         let at = server.begin + server.period * u32::try_from(rotation).unwrap() + server.late;
         let wait = server.clock.now().until(at);
-        sleep(wait).await;
+        let_pass(wait).await;
         while password(&keeper) != rotation.to_string() {
             assert!(keeper.health().is_usable(), "the old one is what there is");
-            sleep(Duration::from_millis(10)).await;
+            let_pass(Duration::from_millis(10)).await;
         }
         behind.push(at.until(server.clock.now()));
         // What looks on must not fall behind by as much as it sees.
@@ -346,9 +346,9 @@ async fn a_rotation_that_does_not_come_for_an_hour_costs_few_reads_and_displaces
 async fn a_reject_makes_it_read_again_at_once() {
     let server = Arc::new(Rotating::new(86_400, 5));
     let keeper = keeper(&server).await;
-    sleep(Duration::from_secs(600)).await;
+    let_pass(Duration::from_secs(600)).await;
     *server.by_hand.lock().unwrap() = 7;
-    sleep(Duration::from_secs(60)).await;
+    let_pass(Duration::from_secs(60)).await;
     assert_eq!(password(&keeper), "0", "nobody tells");
     let mut current = keeper.current();
     let rejected_at = server.clock.now();
@@ -366,7 +366,7 @@ async fn rejects_without_end_cost_few_reads_and_no_generation() {
     let current = keeper.current();
     for _ in 0..3600 {
         current.reject(current.get().unwrap().generation(), ErrorKind::CredentialsRefused);
-        sleep(Duration::from_secs(1)).await;
+        let_pass(Duration::from_secs(1)).await;
     }
     let reads = server.reads.lock().unwrap().len();
     assert!(reads < 120, "{reads} reads in an hour of one reject each second");
@@ -377,12 +377,12 @@ async fn rejects_without_end_cost_few_reads_and_no_generation() {
 async fn an_outage_across_the_rotation_displaces_nothing_and_is_over_soon() {
     let server = Arc::new(Rotating::new(600, 2));
     let keeper = keeper(&server).await;
-    sleep(Duration::from_secs(400)).await;
+    let_pass(Duration::from_secs(400)).await;
     *server.down.lock().unwrap() = true;
-    sleep(Duration::from_secs(500)).await;
+    let_pass(Duration::from_secs(500)).await;
     assert_eq!(password(&keeper), "0");
     *server.down.lock().unwrap() = false;
-    sleep(Duration::from_secs(12)).await;
+    let_pass(Duration::from_secs(12)).await;
     assert_eq!(password(&keeper), "1");
 }
 
