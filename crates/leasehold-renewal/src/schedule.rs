@@ -177,8 +177,14 @@ fn undisturbed(now: Moment, known: &Known, budget: Duration, jitter: f64) -> Opt
         0 => planned,
         count => {
             let at = planned.max(known.last_request + backoff(count, SLOWEST, jitter));
-            // What is replaced by the server at its end, such as a static role, is asked for again right then.
-            if known.last_request < end { at.min(end + SPACING) } else { at }
+            // What is replaced by the server at its end, such as a static role, is asked for again right then; and a
+            // moment before, since an answer that extends it then leaves no gap in which it looks ended.
+            let (before, after) = (end.earlier(SPACING * 2), end + SPACING);
+            match known.last_request {
+                last if last + SPACING < before => at.min(before),
+                last if last < end => at.min(after),
+                _ => at,
+            }
         }
     };
     Some((at, Step::Replace))

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Server, secs};
 use leasehold_core::{
     ErrorKind, Grant, Lease, Provider, Record, Renewed, Result, Revoked, Token, async_trait, clock::Clock,
@@ -139,6 +141,46 @@ async fn what_has_neither_an_end_nor_a_successor_is_read_seldom_however_often_it
     let reads = server.count("issue");
     assert!((10..120).contains(&reads), "{reads} reads in an hour of one reject each second");
     assert_eq!(current.get().unwrap().generation().number(), 1);
+}
+
+/// Something like a static role: it ends a little after each minute, and whoever asks in between is given another minute.
+struct Late(Server);
+
+#[async_trait]
+impl Provider for Late {
+    type Secret = Token;
+
+    async fn issue(&self) -> Result<Grant<Token>> {
+        let Grant { secret, .. } = self.0.issue().await?;
+        let into_minute = self.0.clock.now().as_nanos() % 60_000_000_000;
+        let rest = secs(60) - Duration::from_nanos(into_minute);
+        Ok(Grant::new(secret, Lease::new("", rest + Duration::from_millis(1500), false)).version("1"))
+    }
+
+    async fn renew(&self, _: &Record<Token>) -> Result<Renewed> {
+        unreachable!("it is not renewable")
+    }
+
+    async fn revoke(&self, _: &Record<Token>) -> Result<Revoked> {
+        Ok(Revoked::NotOurs)
+    }
+
+    fn name(&self) -> String {
+        "late".to_owned()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_extended_just_before_its_end_never_looks_ended() {
+    let server = Server::new(3600, 3600);
+    let keeper = server.builder().start(Late(server.clone())).await.unwrap();
+    for _ in 0..60_000 {
+        assert!(keeper.health().is_usable());
+        server.wait(secs(1) / 100).await;
+    }
+    let reads = server.count("issue");
+    assert!((10..200).contains(&reads), "{reads} reads in ten minutes");
+    assert_eq!(keeper.current().get().unwrap().generation().number(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,8 @@ use leasehold_core::{
     Revoked, Token, Vault, async_trait,
 };
 
+use crate::token;
+
 /// Credentials from a dynamic role of the database secrets engine, `<mount>/creds/<role>`.
 ///
 /// Each issue makes the server create a user in the database, for us alone, and gives it a lease under the token in
@@ -80,12 +82,9 @@ impl DatabaseRole {
         }
     }
 
-    /// A dead token is the token's keeper's business too: it logs in again, and its successor makes our keeper reissue.
+    /// The token's successor makes our keeper reissue.
     fn report_dead(&self, token: &Issued<Token>, error: Error) -> Error {
-        if error.kind() == ErrorKind::DeadToken {
-            self.token.reject(token.generation(), ErrorKind::DeadToken);
-        }
-        error
+        token::report_dead(&self.token, token, error)
     }
 }
 

@@ -15,4 +15,5 @@ mod operator;
 mod outage;
 mod policy;
 mod requests;
+mod static_role;
 mod tokens;
