@@ -26,10 +26,8 @@ pub(crate) struct Gate {
     clock: Arc<dyn Clock>,
     /// Before any connection of the pool.
     zero: AgeClock,
-    /// When the credentials changed last, in nanoseconds since `zero`: what is younger needs no further look. Zero once
-    /// nothing is open that is older.
+    /// When the credentials changed last, in nanoseconds since `zero`: what is younger needs no further look.
     newest_switch: AtomicU64,
-    has_switched: AtomicBool,
     /// Whether the database knows the user by the username: a proxy may log in as somebody else.
     tells_identity: AtomicBool,
     state: RwLock<State>,
@@ -74,14 +72,12 @@ impl Gate {
             clock,
             zero: AgeClock::now(),
             newest_switch: AtomicU64::new(0),
-            has_switched: AtomicBool::new(false),
             tells_identity: AtomicBool::new(tells_identity),
             state: RwLock::new(state),
         }
     }
 
-    /// What to do with a connection of this age. One load where no old one is open; while there may be, two clocks and a
-    /// comparison for a fresh one.
+    /// What to do with a connection of this age. One load and one comparison for a fresh one.
     pub(crate) fn verdict(&self, age: Duration) -> Freshness {
         let newest = self.newest_switch.load(Ordering::Acquire);
         if newest == 0 {
@@ -97,7 +93,7 @@ impl Gate {
 
     /// Whether credentials have ever changed: before that, every connection has the same.
     pub(crate) fn has_switched(&self) -> bool {
-        self.has_switched.load(Ordering::Acquire)
+        self.newest_switch.load(Ordering::Acquire) != 0
     }
 
     /// Whether the database knows the user by the username.
@@ -168,7 +164,6 @@ impl Gate {
             since,
             until: now,
         });
-        self.has_switched.store(true, Ordering::Release);
         self.newest_switch.store(now, Ordering::Release);
     }
 
@@ -182,16 +177,11 @@ impl Gate {
         self.write().past.end(generation);
     }
 
-    /// As [`end`](Self::end), and lets go of the credentials. With `none_left` no connection is open that they opened.
-    pub(crate) fn retired(&self, generation: Generation, none_left: bool) {
+    /// As [`end`](Self::end), and lets go of the credentials.
+    pub(crate) fn retired(&self, generation: Generation) {
         let mut state = self.write();
         state.past.end(generation);
         state.past.superseded.retain(|old| old.issued.generation() != generation);
-        // Those of a generation before may be borrowed still, if it ended with some left.
-        state.past.left_some |= !none_left;
-        if state.past.superseded.is_empty() && !state.past.left_some {
-            self.newest_switch.store(0, Ordering::Release);
-        }
     }
 
     /// Lets go of everything: the pool is closed.
@@ -215,8 +205,6 @@ impl Gate {
 struct Past {
     /// What was created before is refused whatever the clock says.
     ended: u64,
-    /// Whether any was let go of that had connections left, or might have.
-    left_some: bool,
     superseded: VecDeque<Superseded>,
 }
 
@@ -272,11 +260,7 @@ mod tests {
             since: 0,
             until: until * SECOND,
         };
-        Past {
-            ended: 0,
-            left_some: false,
-            superseded: issue(users).into_iter().zip(switches).map(superseded).collect(),
-        }
+        Past { ended: 0, superseded: issue(users).into_iter().zip(switches).map(superseded).collect() }
     }
 
     #[test]
@@ -323,21 +307,6 @@ mod tests {
         gate.switch(issued.next().unwrap(), true, || {});
         assert_eq!(gate.verdict(age()), Freshness::Ended);
         assert_eq!(gate.verdict(Duration::ZERO), Freshness::Fresh);
-    }
-
-    #[test]
-    fn once_none_is_left_there_is_nothing_to_compare() {
-        for (none_left, verdict) in [(true, Freshness::Fresh), (false, Freshness::Ended)] {
-            let mut issued = issue(&["a", "b", "c"]).into_iter();
-            let gate = Gate::new(Arc::new(SystemClock), issued.next().unwrap(), true);
-            for (generation, none_left) in [(1, none_left), (2, true)] {
-                gate.switch(issued.next().unwrap(), true, || {});
-                assert_ne!(gate.newest_switch.load(Ordering::Acquire), 0);
-                gate.retired(Generation::new(generation), none_left);
-            }
-            assert_eq!(gate.verdict(gate.zero.elapsed()), verdict, "as old as the pool");
-            assert!(gate.has_switched(), "a handshake may still be under way");
-        }
     }
 
     #[test]

@@ -216,7 +216,7 @@ impl<D: Database> Rotate for Rotation<D> {
             // The user is dropped next.
             self.let_the_server_notice().await;
         }
-        self.gate.retired(generation, remaining == Some(0));
+        self.gate.retired(generation);
         if self.settings.canary_interval.is_none() {
             self.canary.close().await;
         }
