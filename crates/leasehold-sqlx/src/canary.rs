@@ -93,7 +93,7 @@ impl<D: Database> Canary<D> {
         let result = match answer {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) if !error::is_broken(&error) => Err(error),
-            Some(Err(_)) | None => slot.reopen(&self.base, &in_force).await,
+            Some(Err(_)) | None => slot.reopen(&self.base, gate, &in_force).await,
         };
         Some((in_force, result))
     }
@@ -112,7 +112,7 @@ impl<D: Database> Canary<D> {
             };
         }
         if slot.kept.is_none() {
-            slot.reopen(&self.base, &gate.in_force()?).await.ok()?;
+            slot.reopen(&self.base, gate, &gate.in_force()?).await.ok()?;
         }
         if slot.allowed {
             let count = on_kept(&mut slot.kept, async |connection| {
@@ -159,10 +159,11 @@ impl<D: Database> Canary<D> {
 }
 
 impl<D: Database> Slot<D> {
-    async fn reopen(&mut self, base: &Options<D>, in_force: &InForce) -> Result<(), Error> {
+    async fn reopen(&mut self, base: &Options<D>, gate: &Gate, in_force: &InForce) -> Result<(), Error> {
         if self.allowed {
             let session = session::open::<D>(base, in_force.issued.secret(), ANSWER).await?;
             let generation = in_force.issued.generation();
+            gate.numbered(generation, session.role.and_then(|role| role.number));
             self.kept = Some(Kept { connection: session.connection, generation });
         }
         Ok(())

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Mutex;
+
 use leasehold_core::{
     Credentials, Generation, Issued,
     clock::{Clock, Moment},
@@ -30,6 +32,9 @@ pub(crate) struct Gate {
     newest_switch: AtomicU64,
     /// Whether the database knows the user by the username: a proxy may log in as somebody else.
     tells_identity: AtomicBool,
+    /// Held by whoever replaces a connection whose handshake straddled a switch: one at a time, or the server would see
+    /// many more than the pool's.
+    pub(crate) straddling: Mutex<()>,
     state: RwLock<State>,
 }
 
@@ -73,6 +78,7 @@ impl Gate {
             zero: AgeClock::now(),
             newest_switch: AtomicU64::new(0),
             tells_identity: AtomicBool::new(tells_identity),
+            straddling: Mutex::new(()),
             state: RwLock::new(state),
         }
     }
@@ -104,6 +110,16 @@ impl Gate {
     /// The credentials in force; none once the pool is closed.
     pub(crate) fn in_force(&self) -> Option<InForce> {
         self.read().in_force.clone()
+    }
+
+    /// Notes the number of the user in force, which a pool that began without a connection does not know.
+    pub(crate) fn numbered(&self, generation: Generation, role: Option<u32>) {
+        let mut state = self.write();
+        if let Some(in_force) = &mut state.in_force
+            && in_force.issued.generation() == generation
+        {
+            in_force.role = in_force.role.or(role);
+        }
     }
 
     /// Notes how many sessions of superseded credentials the server counted last.

@@ -149,6 +149,7 @@ async fn settle<D: Database>(
     if !gate.has_switched() || is_who_is_in_force::<D>(connection, gate, D::dialect(base)).await? {
         return Ok(());
     }
+    let _one_at_a_time = gate.straddling.lock().await;
     let Some(in_force) = gate.in_force() else { return Ok(()) };
     let credentials = in_force.issued.secret();
     let mut right = session::open::<D>(base, credentials, within).await?.connection;

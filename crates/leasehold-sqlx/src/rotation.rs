@@ -216,10 +216,11 @@ impl<D: Database> Rotate for Rotation<D> {
             // The user is dropped next.
             self.let_the_server_notice().await;
         }
-        self.gate.retired(generation);
         if self.settings.canary_interval.is_none() {
             self.canary.close().await;
         }
+        // Last: when this is dropped before, it is asked again.
+        self.gate.retired(generation);
         Retired { remaining }
     }
 }

@@ -117,7 +117,10 @@ pub(crate) async fn census<D: Database>(
         let arguments = vec![old.issued.secret().username().to_owned(), number];
         let answer = D::ask(connection, Cow::Borrowed(dialect.count), arguments).await?.unwrap_or_default();
         let (sessions, exists) = answer.split_once(' ').ok_or_else(|| unclear(&answer))?;
-        return Ok(Census { sessions: Some(number_in(sessions)?), exists: exists == "1" });
+        let exists = exists == "1";
+        // The sessions of a user that was dropped have no name any more, and nobody noted its number.
+        let sessions = if exists || old.role.is_some() { Some(number_in(sessions)?) } else { None };
+        return Ok(Census { sessions, exists });
     }
     let exists = match presence::<D>(connection, dialect).await {
         Ok(()) => true,

@@ -291,3 +291,38 @@ async fn options_that_cannot_work_are_refused() {
     }
     assert!(Postgres::from_url("postgresql://db:5433/orders?application_name=x&sslmode=require").is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_handshakes_that_straddle_the_switch_are_no_burst() {
+    let server = Server::shared();
+    let admin = server.admin().await;
+    let (old, new) = (admin.role("late", "p").await, admin.role("late", "p").await);
+    let proxy = Proxy::start(server.port(), None).await;
+    let mut keeper = Keeper::with(&old, "p");
+    let options = server.options_at(proxy.port).ssl_mode(PgSslMode::Disable);
+    let pool = Postgres::new(options).max_connections(12).connect(keeper.current()).await.unwrap();
+    let held = pool.acquire().await.unwrap();
+    proxy.delay(SECOND);
+    let late: Vec<_> = std::iter::repeat_with(|| {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.acquire().await.unwrap() })
+    })
+    .take(11)
+    .collect();
+    nap(300).await;
+    proxy.delay(Duration::ZERO);
+    let second = keeper.publish(&new, "p", HOUR);
+    keeper.adopted(second).await;
+    let (mut most, end) = (0, tokio::time::Instant::now() + 3 * SECOND);
+    while tokio::time::Instant::now() < end {
+        most = most.max(admin.sessions(&old).await + admin.sessions(&new).await);
+        nap(2).await;
+    }
+    // The canary, one that is opened in the place of another, and one that the server lists for a moment longer.
+    assert!(most <= 12 + 3, "{most} sessions at once");
+    for task in late {
+        drop(task.await.unwrap());
+    }
+    drop(held);
+    pool.close().await;
+}

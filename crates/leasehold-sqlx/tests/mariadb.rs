@@ -262,6 +262,26 @@ async fn nap(millis: u64) {
     sleep_until(&SystemClock, SystemClock.now() + Duration::from_millis(millis)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_looks_at_the_servers_own_tables_is_counted_too() {
+    let testbed = start().await;
+    let mariadb = testbed.mariadb().unwrap();
+    let (old, new) = (user(mariadb, "old").await, user(mariadb, "new").await);
+    let mut keeper = Keeper::with(&old, PASSWORD);
+    let pool = builder(mariadb).max_connections(2).connect(keeper.current()).await.unwrap();
+    let mut borrowed = fill(&pool, 2).await.pop().unwrap();
+    sqlx::query("USE information_schema").execute(&mut *borrowed).await.unwrap();
+    keeper.publish(&new, PASSWORD, HOUR);
+    let first = Generation::new(1);
+    let remaining = |kind: &EventKind| matches!(kind, EventKind::Retiring { remaining: 1 }).then_some(());
+    keeper.event(first, remaining).await;
+    nap(2500).await;
+    assert!(keeper.channel.farewells.try_recv().is_err(), "its lease would be revoked");
+    drop(borrowed);
+    assert_eq!(keeper.retired(first).await, Some(0));
+    pool.close().await;
+}
+
 const PASSWORD: &str = "hunter2";
 /// The session that counts.
 const COUNTER: usize = 1;

@@ -317,3 +317,25 @@ async fn closing_the_pool_ends_everything_and_lets_go_of_the_credentials_last() 
     closing.await.unwrap();
     let _still_held: Arc<PgPool> = Arc::new(pool);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_began_without_a_connection_hands_out_none_of_a_user_who_is_gone() {
+    let server = Server::shared();
+    let admin = server.admin().await;
+    let (old, new) = (admin.role("lazy", "p").await, admin.role("lazy", "p").await);
+    let mut keeper = Keeper::with(&old, "p");
+    let pool = Postgres::new(server.options()).max_connections(3).connect_lazy(keeper.current()).unwrap();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(pool.acquire().await.unwrap());
+    }
+    admin.run(&format!("DROP ROLE \"{old}\"")).await;
+    let second = keeper.publish(&new, "p", HOUR);
+    keeper.adopted(second).await;
+    nap(3000).await;
+    drop(held);
+    for _ in 0..6 {
+        assert_eq!(user_of_next(&pool).await, new);
+    }
+    pool.close().await;
+}

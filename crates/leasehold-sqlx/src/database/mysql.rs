@@ -81,7 +81,7 @@ impl Database for sqlx::MySql {
 macro_rules! others {
     () => {
         "CAST(USER AS BINARY) = CAST(LEFT(USER(), CHAR_LENGTH(USER()) - LOCATE('@', REVERSE(USER()))) AS BINARY) \
-         AND ID <> CONNECTION_ID() AND NOT (DB <=> 'information_schema')"
+         AND ID <> CONNECTION_ID() AND IS_USED_LOCK(CONCAT('leasehold-counts-', ID)) IS NULL"
     };
 }
 
@@ -95,8 +95,8 @@ pub(super) static MYSQL: Dialect = Dialect {
     role: "SELECT CONCAT('- ', IF(@@SESSION.max_user_connections > 0, @@SESSION.max_user_connections, -1))",
     sees_others: false,
     count: concat!("SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.PROCESSLIST WHERE ", others!()),
-    // Shown in the list of sessions. Two pools that share credentials would else wait for each other's.
-    mark: Some("USE information_schema"),
+    // A lock of a name that no other session has. Two pools that share credentials would else wait for each other's.
+    mark: Some("SELECT CAST(GET_LOCK(CONCAT('leasehold-counts-', CONNECTION_ID()), 0) AS CHAR)"),
     next_other: |id| {
         format!(
             "SELECT CAST(MIN(ID) AS CHAR) FROM information_schema.PROCESSLIST WHERE {} AND ID > {id}",
