@@ -238,5 +238,36 @@ async fn what_is_wrong_is_said_at_once_and_no_secret_with_it() {
     assert_eq!(error.kind(), ErrorKind::DatabaseUnavailable, "{error}");
 }
 
+/// What does not log in again cannot be told from what does; but the search for it ends, and costs nothing healthy twice.
+#[tokio::test]
+async fn one_that_stays_borrowed_and_does_not_follow_costs_no_more_than_a_pool_of_connections() {
+    let mut stage = Stage::set().await;
+    stage.publish("v-old");
+    let pool = stage.pool(stage.redis(), 8).await.unwrap();
+    let mut borrowed = pool.get().await.unwrap();
+    let held: Vec<_> = futures_util::future::join_all((0..7).map(|_| pool.get())).await;
+    drop(held);
+    nap(300).await;
+    assert!(wait_for_nothing(&mut borrowed, 2).await.unwrap_err().is_timeout());
+    let received = async |stage: &Stage| -> u64 {
+        let text = stage.server().command(&["INFO", "stats"]).await.unwrap().to_string();
+        let rest = text.split_once("total_connections_received:").unwrap().1;
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+    };
+    let before = received(&stage).await;
+    stage.publish("v-new");
+    let end = SystemClock.now() + Duration::from_secs(6);
+    while SystemClock.now() < end {
+        let four = futures_util::future::join_all((0..4).map(|_| pool.get())).await;
+        assert!(four.iter().all(Result::is_ok));
+        drop(four);
+        nap(20).await;
+    }
+    // The proof, the seven, and a question now and then.
+    let opened = received(&stage).await - before;
+    assert!(opened <= 1 + 7 + 6, "{opened} connections were opened");
+    drop(borrowed);
+}
+
 const HOUR: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(15);

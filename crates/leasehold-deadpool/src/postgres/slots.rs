@@ -48,13 +48,11 @@ impl in_place::Slots for Slots {
                 Hook::Fn(hook) => hook(&mut client, &metrics),
                 Hook::AsyncFn(hook) => hook(&mut client, &metrics).await,
             };
-            outcome.map_err(|error| {
-                Error::new(
-                    ErrorKind::Unexpected,
-                    Party::Configuration,
-                    format!("a post_create hook failed: {error}"),
-                )
-            })?;
+            if let Err(error) = outcome {
+                pool.manager().detach(&mut client);
+                let message = format!("a post_create hook failed: {error}");
+                return Err(Error::new(ErrorKind::Unexpected, Party::Configuration, message));
+            }
         }
         Ok(client)
     }
@@ -112,8 +110,9 @@ impl in_place::Slots for Slots {
         let client = self.open(self.in_force.tag(Arc::clone(old))).await?;
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                    WHERE usename = session_user AND pid <> pg_backend_pid()";
-        let ended = client.query(sql, &[]).await.map_err(|error| translate(old.secret(), &error))?;
-        Ok(ended.len())
+        let ended = client.query(sql, &[]).await.map_err(|error| translate(old.secret(), &error));
+        self.close(client).await;
+        Ok(ended?.len())
     }
 
     async fn closed(&self) {

@@ -1,7 +1,10 @@
 //! Puts credentials in force, and waits until every connection has logged in with them.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,7 +13,9 @@ use deadpool::managed::{Object, Pool, WeakPool};
 use deadpool_redis::{Manager, redis::aio::MultiplexedConnection};
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, EventKind, Issued, Party, Result, Retired, Rotate,
-    clock::sleep_until, drive, in_place::Settings,
+    clock::{Moment, sleep_until},
+    drive,
+    in_place::Settings,
 };
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
@@ -32,6 +37,9 @@ pub(super) struct Rotation {
     settings: Settings,
     /// So that no login of ours, with what was in force before, comes after a connection's own with what is now.
     switching: Mutex<()>,
+    /// Since when what is in force is, in nanoseconds of the clock, or zero: a connection that was opened later has never to
+    /// log in again.
+    switched: AtomicU64,
 }
 
 /// Whose connections log in.
@@ -49,7 +57,15 @@ impl Rotation {
         current: Current<Credentials>,
         settings: Settings,
     ) -> Self {
-        Self { users, server, logins, current, settings, switching: Mutex::new(()) }
+        Self {
+            users,
+            server,
+            logins,
+            current,
+            settings,
+            switching: Mutex::new(()),
+            switched: AtomicU64::new(0),
+        }
     }
 
     /// Proves what is in force, and rotates it from now on.
@@ -202,14 +218,25 @@ impl Rotation {
         connections.saturating_sub(self.logins.following())
     }
 
-    /// Which of them that is cannot be told. The oldest is the likeliest, and the pool opens another.
+    /// Which of them that is cannot be told. The oldest is the likeliest, and the pool opens another; one that is younger than
+    /// what is in force it cannot be, so that nothing healthy is evicted twice.
     fn evict_one_that_does_not_follow(&self) {
         let Some(pool) = self.pool().filter(|_| self.not_following() > 0) else { return };
+        let switched = match self.switched.load(Ordering::Relaxed) {
+            0 => return,
+            nanos => Moment::from_nanos(nanos),
+        };
+        let since = switched.until(self.current.clock().now());
         let mut oldest = None;
         pool.retain(|_, metrics| {
-            oldest = Some(oldest.map_or(metrics.created, |oldest| metrics.created.min(oldest)));
+            if metrics.age() > since {
+                oldest = Some(oldest.map_or(metrics.created, |oldest| metrics.created.min(oldest)));
+            }
             true
         });
+        if oldest.is_none() {
+            return;
+        }
         let evicted = pool.retain(|_, metrics| Some(metrics.created) != oldest);
         debug!(
             secret = self.current.name(),
@@ -237,12 +264,13 @@ impl Rotate for Rotation {
         let _nobody_asks = self.switching.lock().await;
         self.prove(next).await?;
         self.logins.in_force().switch(next);
+        self.switched.store(self.current.clock().now().as_nanos(), Ordering::Relaxed);
         Ok(())
     }
 
     async fn retire(&self, old: &Arc<Issued<Credentials>>) -> Retired {
         let (generation, clock) = (old.generation(), self.current.clock());
-        let mut reported = None;
+        let (mut reported, mut evict_at) = (None, clock.now());
         loop {
             let remaining = self.logins.in_force().count(generation);
             let done = remaining == 0 && !self.logins.in_handshake(old) && self.not_following() == 0;
@@ -252,8 +280,10 @@ impl Rotate for Rotation {
             if reported.replace(remaining) != Some(remaining) {
                 self.current.report(generation, EventKind::Retiring { remaining });
             }
-            if remaining == 0 {
+            if remaining == 0 && clock.now() >= evict_at {
                 self.evict_one_that_does_not_follow();
+                // Whoever gets its place waits for a handshake.
+                evict_at = clock.now() + BETWEEN_EVICTIONS;
             }
             sleep_until(&**clock, (clock.now() + PACE).min(old.usable_until())).await;
         }
@@ -261,3 +291,4 @@ impl Rotate for Rotation {
 }
 
 const PACE: Duration = Duration::from_millis(20);
+const BETWEEN_EVICTIONS: Duration = Duration::from_millis(500);
