@@ -47,5 +47,5 @@ fn cargo_run(cargo: &str, arguments: &[&str], more: &[String]) -> bool {
 const EVERYTHING: &[&str] = &[
     "--workspace",
     "--features",
-    "leasehold-testbed/cli,leasehold-sqlx/any,leasehold-deadpool/redis,leasehold-deadpool/mysql,leasehold-deadpool/diesel-async",
+    "leasehold-testbed/cli,leasehold-sqlx/any,leasehold-bb8/diesel-async,leasehold-deadpool/redis,leasehold-deadpool/mysql,leasehold-deadpool/diesel-async",
 ];
