@@ -19,7 +19,7 @@ use super::{Failure, Target, stage::let_pass};
 /// Passes everything on, and can hold back what is said on new connections.
 pub(super) struct Proxy {
     target: Target,
-    holds: Arc<AtomicBool>,
+    hold: Arc<Hold>,
     delay: Arc<Delay>,
     task: JoinHandle<()>,
 }
@@ -30,16 +30,15 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(broken)?;
         let port = listener.local_addr().map_err(broken)?.port();
         let target = Target { host: "127.0.0.1".to_owned(), port, database: server.database.clone() };
-        let holds = Arc::new(AtomicBool::new(false));
-        let delay = Arc::<Delay>::default();
-        let (held, delays) = (Arc::clone(&holds), Arc::clone(&delay));
+        let (hold, delay) = (Arc::<Hold>::default(), Arc::<Delay>::default());
+        let (holds, delays) = (Arc::clone(&hold), Arc::clone(&delay));
         let server = (server.host.clone(), server.port);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, server.clone(), Arc::clone(&held), Arc::clone(&delays)));
+                tokio::spawn(pass(client, server.clone(), Arc::clone(&holds), Arc::clone(&delays)));
             }
         });
-        Ok(Self { target, holds, delay, task })
+        Ok(Self { target, hold, delay, task })
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -48,7 +47,13 @@ impl Proxy {
 
     /// Holds back every connection made from now on until [`release`](Self::release).
     pub(super) fn hold(&self) {
-        self.holds.store(true, Ordering::Release);
+        self.hold.on.store(true, Ordering::Release);
+        self.hold.new_ones.store(true, Ordering::Release);
+    }
+
+    /// Lets new connections pass, and goes on holding back those that are held.
+    pub(super) fn hold_no_more(&self) {
+        self.hold.new_ones.store(false, Ordering::Release);
     }
 
     /// Holds back every connection made from now on for so long.
@@ -64,8 +69,15 @@ impl Proxy {
 
     /// Lets what was held back go on, and what comes later pass.
     pub(super) fn release(&self) {
-        self.holds.store(false, Ordering::Release);
+        self.hold_no_more();
+        self.hold.on.store(false, Ordering::Release);
     }
+}
+
+#[derive(Default)]
+struct Hold {
+    on: AtomicBool,
+    new_ones: AtomicBool,
 }
 
 #[derive(Default)]
@@ -81,11 +93,11 @@ impl Drop for Proxy {
 }
 
 /// The client has chosen its credentials once it has sent its first packet; what is held back is the server's answer.
-async fn pass(mut client: TcpStream, server: (String, u16), holds: Arc<AtomicBool>, delay: Arc<Delay>) {
+async fn pass(mut client: TcpStream, server: (String, u16), hold: Arc<Hold>, delay: Arc<Delay>) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
-    if holds.load(Ordering::Acquire) {
+    if hold.new_ones.load(Ordering::Acquire) {
         until_credentials_are_sent(&mut client, &mut server).await;
-        while holds.load(Ordering::Acquire) {
+        while hold.on.load(Ordering::Acquire) {
             let_pass(Duration::from_millis(5)).await;
         }
     }

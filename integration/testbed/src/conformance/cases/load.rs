@@ -193,10 +193,11 @@ pub async fn straddling_handshake(adapter: &dyn Adapter) -> Result<(), Failure> 
     });
     let_pass(Duration::from_millis(300)).await;
     promise!(!late.is_finished(), "nothing was held back");
+    proxy.hold_no_more();
     let second = stage.publish(&new, "p", HOUR);
-    let_pass(Duration::from_millis(300)).await;
-    proxy.release();
     stage.adopted(second).await?;
+    promise!(!late.is_finished(), "it was let go before the switch");
+    proxy.release();
     let who = late.await.map_err(|error| Failure(error.to_string()))?.map_err(Failure)?;
     promise!(who == old || who == new, "{who} answers");
     drop(held);
