@@ -90,7 +90,8 @@ impl Rotation {
         let tag = || self.pool.0.in_force.tag(Arc::clone(&in_force));
         match self.pool.0.open(tag()).await {
             Ok(fresh) => lent.put_in(fresh),
-            // Its own is the only room there is.
+            // Its own is the only room there is. If this is dropped half-way, because a newer generation has come, the next
+            // caller opens another in the place.
             Err(error) if error.kind() == ErrorKind::DatabaseFull => {
                 lent.close();
                 self.pause(Duration::from_millis(100)).await;
