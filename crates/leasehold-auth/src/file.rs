@@ -35,10 +35,13 @@ pub(crate) async fn read_secret(path: &Path, what: &str) -> Result<SecretString>
 
 /// A file that is not there, or empty, may be about to be replaced: not everybody who writes one does it as the kubelet does.
 async fn read(path: &Path) -> io::Result<String> {
-    match fs::read_to_string(path).await {
-        Ok(text) if !text.trim().is_empty() => return Ok(text),
-        Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(problem),
-        Ok(_) | Err(_) => {}
+    let read = fs::read_to_string(path).await;
+    let is_missing = match &read {
+        Ok(text) => text.trim().is_empty(),
+        Err(problem) => problem.kind() == io::ErrorKind::NotFound,
+    };
+    if !is_missing {
+        return read;
     }
     sleep_until(Instant::now() + REPLACED_BY_THEN).await;
     fs::read_to_string(path).await

@@ -6,19 +6,17 @@ use std::{
     time::Duration,
 };
 
+use crate::{
+    manager::{Connection, LOOKING, Manager, OPEN_WITH, Shared},
+    pool::Handle,
+};
 use async_trait::async_trait;
 use bb8::{PooledConnection, QueueStrategy};
 use futures_util::FutureExt;
 use leasehold_core::{
     Credentials, Error, ErrorKind, Generation, Issued, Party, Result,
     clock::{Moment, sleep_until},
-    in_place::{Connect, Slots, Tag, terminate_all_of},
-};
-use tokio::time::timeout;
-
-use crate::{
-    manager::{Connection, LOOKING, Manager, OPEN_WITH, Shared},
-    pool::Handle,
+    in_place::{Connect, Slots, Tag, end_session, terminate_all_of},
 };
 
 pub(crate) struct Places<C: Connect> {
@@ -115,13 +113,11 @@ impl<C: Connect> Slots for Places<C> {
     }
 
     async fn make_room(&self, mut slot: Self::Slot) -> Option<Self::Slot> {
-        match timeout(LONGEST_END, self.shared.connect.end(&mut slot)).await {
-            Ok(false) => {
-                self.give_up(slot).await;
-                None
-            }
-            _ => Some(slot),
+        if end_session(&self.shared.connect, &self.shared.in_force, &mut slot).await {
+            return Some(slot);
         }
+        self.give_up(slot).await;
+        None
     }
 
     async fn fill(&self, connection: Self::Connection) {
@@ -188,7 +184,5 @@ impl<C: Connect> Slots for Places<C> {
     }
 }
 
-/// For a server to end a session.
-const LONGEST_END: Duration = Duration::from_secs(2);
 /// In a busy pool most connections wait some milliseconds at any moment.
 const AT_LEAST_IDLE: Duration = Duration::from_secs(1);

@@ -98,6 +98,17 @@ pub async fn sleep_until(clock: &dyn Clock, at: Moment) {
     }
 }
 
+/// What comes of `work` within so much time, or `None`.
+///
+/// # Cancel safety
+/// That of `work`, which is dropped when it takes longer.
+pub async fn within<T>(clock: &dyn Clock, time: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = sleep_until(clock, clock.now() + time) => None,
+    }
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

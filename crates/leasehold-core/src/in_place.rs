@@ -14,12 +14,12 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tracing::{debug, warn};
 
-pub use connect::{Connect, Tagged, terminate_all_of};
+pub use connect::{Connect, Tagged, end_session, terminate_all_of};
 pub use in_force::{Freshness, InForce, Tag, hard_phase};
 
 use crate::{
-    Credentials, Current, Error, ErrorKind, Generation, Issued, Result, Retired, Rotate,
-    clock::{Moment, sleep_until},
+    Credentials, Current, Error, ErrorKind, Generation, Issued, Party, Result, Retired, Rotate,
+    clock::{Clock, Moment, sleep_until, within},
     drive,
 };
 use inner::Inner;
@@ -147,6 +147,34 @@ impl Default for Settings {
     }
 }
 
+/// Tells the keeper if the answer to a question says that the database does not know the user in force any more.
+pub fn suspect(current: &Current<Credentials>, generation: Generation, error: &Error) {
+    if error.kind() == ErrorKind::CredentialsRefused {
+        warn!(secret = current.name(), %generation, %error, "the database does not know the user in force any more");
+        current.reject(generation, error.kind());
+    } else {
+        debug!(secret = current.name(), %generation, %error, "the database does not answer");
+    }
+}
+
+/// A database's answer, if it comes within so much time.
+///
+/// # Errors
+/// What it answers; [`DatabaseUnavailable`](ErrorKind::DatabaseUnavailable) if it takes longer.
+///
+/// # Cancel safety
+/// That of `request`, which is dropped when it takes longer.
+pub async fn answered_within<T>(
+    clock: &dyn Clock,
+    time: Duration,
+    request: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    within(clock, time, request).await.unwrap_or_else(|| {
+        let message = format!("no answer from the database within {time:?}");
+        Err(Error::new(ErrorKind::DatabaseUnavailable, Party::Database, message))
+    })
+}
+
 /// Rotates one pool.
 pub struct InPlace<P>(Arc<Inner<P>>);
 
@@ -187,13 +215,7 @@ impl<P: Slots> InPlace<P> {
                 continue;
             };
             match self.0.within(slots.ask(&mut slot)).await {
-                Some(Err(error)) if error.kind() == ErrorKind::CredentialsRefused => {
-                    warn!(secret = current.name(), %generation, %error, "the database does not know the user in force any more");
-                    current.reject(generation, error.kind());
-                }
-                Some(Err(error)) => {
-                    debug!(secret = current.name(), %generation, %error, "the database does not answer");
-                }
+                Some(Err(error)) => suspect(current, generation, &error),
                 Some(Ok(())) => {}
                 None => {
                     debug!(secret = current.name(), %generation, "the database does not answer in time");

@@ -13,9 +13,10 @@ use deadpool::{
 };
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, Issued, Party, Result,
-    in_place::{Connect, Freshness, InForce, InPlace, Settings, Slots, Tag, Tagged, terminate_all_of},
+    in_place::{
+        Connect, Freshness, InForce, InPlace, Settings, Slots, Tag, Tagged, end_session, terminate_all_of,
+    },
 };
-use tokio::time::timeout;
 
 use crate::closing::closed;
 
@@ -130,13 +131,11 @@ impl<C: Connect> Slots for Managed<C> {
     }
 
     async fn make_room(&self, mut slot: Self::Slot) -> Option<Self::Slot> {
-        match timeout(LONGEST_END, self.connect.end(&mut slot)).await {
-            Ok(false) => {
-                self.give_up(slot).await;
-                None
-            }
-            _ => Some(slot),
+        if end_session(&*self.connect, &self.in_force, &mut slot).await {
+            return Some(slot);
         }
+        self.give_up(slot).await;
+        None
     }
 
     async fn refill(&self) {
@@ -216,8 +215,6 @@ pub(crate) async fn queue<M: managed::Manager>(
 
 /// Opens a connection if there is a place for it, and queues with nobody.
 pub(crate) const REFILL: Timeouts = Timeouts { create: Some(Duration::from_secs(5)), ..AT_ONCE };
-/// For a server to end a session.
-pub(crate) const LONGEST_END: Duration = Duration::from_secs(2);
 const A_TURN: Duration = Duration::from_millis(250);
 /// Neither waits for a place nor opens a connection.
 pub(crate) const AT_ONCE: Timeouts = Timeouts {

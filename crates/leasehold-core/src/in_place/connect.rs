@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use super::{Freshness, InForce, Tag};
-use crate::{Credentials, Current, Error, ErrorKind, Issued, Party, Result, clock::sleep_until};
+use super::{Freshness, InForce, Tag, answered_within};
+use crate::{Credentials, Current, ErrorKind, Issued, Result, clock::within};
 
 /// How to open a connection, and what to do with it. Implement it for a database or a driver of your own; an `async fn` does
 /// for each method that returns a future.
@@ -104,11 +104,6 @@ impl<T> Tagged<T> {
         &self.tag
     }
 
-    /// The two apart. While the connection is open, something must hold the tag.
-    pub fn into_parts(self) -> (T, Tag) {
-        (self.connection, self.tag)
-    }
-
     /// Closes it, and lets go of its credentials afterwards.
     pub async fn close<C: Connect<Connection = T>>(self, connect: &C) {
         connect.close(self.connection).await;
@@ -142,7 +137,7 @@ impl InForce {
     /// seconds. So it does where a handshake took longer than its credentials lasted.
     ///
     /// # Errors
-    /// What the [`Connect`] says; [`DatabaseUnavailable`](ErrorKind::DatabaseUnavailable) if it takes longer than `within`;
+    /// What the [`Connect`] says; [`DatabaseUnavailable`](ErrorKind::DatabaseUnavailable) if it takes longer than `handshake`;
     /// [`Closed`](ErrorKind::Closed) if the pool's rotation has ended.
     ///
     /// # Cancel safety
@@ -151,11 +146,11 @@ impl InForce {
         self: &Arc<Self>,
         connect: &C,
         current: &Current<Credentials>,
-        within: Duration,
+        handshake: Duration,
     ) -> Result<Tagged<C::Connection>> {
         let issued = self.get()?;
         let generation = issued.generation();
-        match self.open_with(self.tag(issued), connect, within).await {
+        match self.open_with(self.tag(issued), connect, handshake).await {
             Err(refused) if refused.kind() == ErrorKind::CredentialsRefused => {
                 current.reject(generation, refused.kind());
                 if !self.succeeded_soon(generation).await {
@@ -165,7 +160,7 @@ impl InForce {
             Ok(late) if late.tag.freshness() == Freshness::Ended => late.close(connect).await,
             answer => return answer,
         }
-        self.open_with(self.tag(self.get()?), connect, within).await
+        self.open_with(self.tag(self.get()?), connect, handshake).await
     }
 
     /// Opens a connection with the tag's credentials, once.
@@ -179,20 +174,27 @@ impl InForce {
         &self,
         tag: Tag,
         connect: &C,
-        within: Duration,
+        handshake: Duration,
     ) -> Result<Tagged<C::Connection>> {
-        let clock = self.clock();
-        let connection = tokio::select! {
-            answer = connect.connect(tag.issued().secret()) => answer?,
-            () = sleep_until(clock, clock.now() + within) => {
-                let message = format!("no answer from the database within {within:?}");
-                return Err(Error::new(ErrorKind::DatabaseUnavailable, Party::Database, message));
-            }
-        };
+        let connecting = connect.connect(tag.issued().secret());
+        let connection = answered_within(self.clock(), handshake, connecting).await?;
         // The pool may have been closed meanwhile, and keep what it is given all the same.
         self.get()?;
         Ok(Tagged { connection, tag })
     }
+}
+
+/// Has the server end a connection's session, in bounded time. Returns whether it was tried, and the connection's place in the
+/// pool can be kept: [`Slots::make_room`](super::Slots::make_room) by way of a [`Connect`].
+///
+/// # Cancel safety
+/// What was ended stays ended.
+pub async fn end_session<C: Connect>(
+    connect: &C,
+    in_force: &InForce,
+    connection: &mut C::Connection,
+) -> bool {
+    within(in_force.clock(), LONGEST_END, connect.end(connection)).await.unwrap_or(true)
 }
 
 /// Ends the sessions of these credentials on the server, as their user, and returns how many there were:
@@ -209,3 +211,5 @@ pub async fn terminate_all_of<C: Connect>(connect: &C, old: &Issued<Credentials>
     connect.close(connection).await;
     ended
 }
+
+const LONGEST_END: Duration = Duration::from_secs(2);

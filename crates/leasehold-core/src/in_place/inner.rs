@@ -5,8 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tracing::{Instrument, debug};
 
-use super::{InForce, Settings, Slots};
-use crate::{Credentials, Current, Error, ErrorKind, Issued, Party, Result, clock::sleep_until};
+use super::{InForce, Settings, Slots, answered_within};
+use crate::{
+    Credentials, Current, Error, ErrorKind, Issued, Party, Result,
+    clock::{sleep_until, within},
+};
 
 /// A rotation, and what goes on for a moment when it is dropped.
 pub(super) struct Inner<P> {
@@ -119,19 +122,12 @@ impl<P: Slots> Inner<P> {
     }
 
     pub(super) async fn bounded<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        self.within(request).await.unwrap_or_else(|| {
-            let message = format!("no answer from the database within {:?}", self.settings.handshake);
-            Err(Error::new(ErrorKind::DatabaseUnavailable, Party::Database, message))
-        })
+        answered_within(&**self.current.clock(), self.settings.handshake, request).await
     }
 
     /// What comes of it within the time that a handshake may take.
     pub(super) async fn within<T>(&self, request: impl Future<Output = T>) -> Option<T> {
-        let clock = self.current.clock();
-        tokio::select! {
-            done = request => Some(done),
-            () = sleep_until(&**clock, clock.now() + self.settings.handshake) => None,
-        }
+        within(&**self.current.clock(), self.settings.handshake, request).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! The rotation's view of the pool.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use deadpool::managed::{Manager as _, WeakPool};
@@ -15,7 +15,7 @@ use leasehold_core::{
 use super::{connect::OPEN_WITH, tags::Tags};
 use crate::{
     closing::closed,
-    managed::{LONGEST_END, REFILL, dig, is_saturated, queue},
+    managed::{REFILL, dig, is_saturated, queue},
     refusals::translate,
 };
 
@@ -119,3 +119,5 @@ impl in_place::Slots for Slots {
         closed(&self.pool, &self.in_force).await;
     }
 }
+
+const LONGEST_END: Duration = Duration::from_secs(2);

@@ -12,13 +12,13 @@ use async_trait::async_trait;
 use deadpool::managed::{Object, Pool, WeakPool};
 use deadpool_redis::{Manager, redis::aio::MultiplexedConnection};
 use leasehold_core::{
-    Credentials, Current, Error, ErrorKind, EventKind, Issued, Party, Result, Retired, Rotate,
+    Credentials, Current, Error, ErrorKind, EventKind, Issued, Result, Retired, Rotate,
     clock::{Moment, sleep_until},
     drive,
-    in_place::Settings,
+    in_place::{Settings, answered_within, suspect},
 };
 use tokio::sync::Mutex;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{
     login::{Server, log_in_again},
@@ -177,13 +177,7 @@ impl Rotation {
             drop(unchanged);
             let generation = in_force.generation();
             match answer {
-                Err(error) if error.kind() == ErrorKind::CredentialsRefused => {
-                    warn!(secret = self.current.name(), %generation, %error, "the database does not know the user in force any more");
-                    self.current.reject(generation, error.kind());
-                }
-                Err(error) => {
-                    debug!(secret = self.current.name(), %generation, %error, "the database does not answer");
-                }
+                Err(error) => suspect(&self.current, generation, &error),
                 // Not while the pool could open no other in its place.
                 Ok(()) => self.evict_one_that_does_not_follow(),
             }
@@ -246,15 +240,7 @@ impl Rotation {
     }
 
     async fn bounded<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
-        let clock = self.current.clock();
-        let bound = self.settings.handshake;
-        tokio::select! {
-            answer = request => answer,
-            () = sleep_until(&**clock, clock.now() + bound) => {
-                let message = format!("no answer from the database within {bound:?}");
-                Err(Error::new(ErrorKind::DatabaseUnavailable, Party::Database, message))
-            }
-        }
+        answered_within(&**self.current.clock(), self.settings.handshake, request).await
     }
 }
 

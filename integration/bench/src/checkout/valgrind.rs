@@ -75,10 +75,10 @@ fn part(adapter: &dyn Adapter, leasehold: bool, connections: u32, place: &Place)
 
 /// Plays the part in a process of its own, and returns how many instructions it executed in [`counted`].
 fn executed(part: &Part, users: &[Credentials]) -> Result<f64> {
-    let folder = env::temp_dir().join(format!("leasehold-callgrind-{}", std::process::id()));
+    let counts = env::temp_dir().join(format!("leasehold-callgrind-{}", std::process::id()));
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--quiet", "--toggle-collect=*valgrind*counted*"]);
-    command.arg(format!("--callgrind-out-file={}", folder.display())).arg(env::current_exe()?);
+    command.arg(format!("--callgrind-out-file={}", counts.display())).arg(env::current_exe()?);
     command.args(["checkout-under-valgrind", "--adapter", &part.adapter, "--host", &part.host]);
     command.args(["--port", &part.port.to_string(), "--database", &part.database]);
     command.args(["--connections", &part.connections.to_string()]);
@@ -88,8 +88,8 @@ fn executed(part: &Part, users: &[Credentials]) -> Result<f64> {
     let logins = users.iter().map(|user| [user.username(), user.password().expose_secret()]);
     command.env(LOGINS, serde_json::to_string(&logins.collect::<Vec<_>>())?);
     let status = command.stdout(Stdio::null()).status().context("valgrind")?;
-    let counted = read(&folder);
-    let _ = fs::remove_file(&folder);
+    let counted = read(&counts);
+    let _ = fs::remove_file(&counts);
     ensure!(status.success(), "{} under valgrind: {status}", part.adapter);
     counted
 }

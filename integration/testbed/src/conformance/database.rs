@@ -295,7 +295,7 @@ impl Database {
         Ok(())
     }
 
-    pub(super) async fn sql(&self, sql: &str) -> Result<(), Failure> {
+    async fn sql(&self, sql: &str) -> Result<(), Failure> {
         match self.server {
             Server::MariaDb => self.mariadb()?.execute(sql).await?,
             Server::Postgres | Server::Redis => self.postgres().execute(sql).await?,
