@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Admin, HOUR, Keeper, SECOND, nap};
+use common::{Admin, HOUR, SECOND, nap};
 use diesel::{dsl::sql, sql_types::Text};
 use diesel_async::RunQueryDsl;
 use leasehold_bb8::{
@@ -12,7 +12,7 @@ use leasehold_bb8::{
     diesel_async::{Connector, Pool},
 };
 use leasehold_core::{ErrorKind, EventKind};
-use leasehold_testbed::load::Load;
+use leasehold_testbed::{conformance::Keeper, load::Load};
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
@@ -43,7 +43,7 @@ async fn credentials_change_under_load() {
     });
     nap(300).await;
     let (first, _) = (keeper.generation(), keeper.publish(&new, "p", HOUR));
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     admin.wait_for_sessions(&old, 0, SECOND / 2).await;
     assert_eq!(user_of_next(&pool).await.unwrap(), new);
     let (outcome, most) = (load.stop().await, watch.most());
@@ -81,7 +81,7 @@ async fn what_is_still_borrowed_is_terminated_if_so_desired() {
         EventKind::Terminated { connections } => Some(*connections),
         _ => None,
     };
-    assert_eq!(keeper.event(first, terminated).await, 1);
+    assert_eq!(keeper.event(first, terminated).await.unwrap(), 1);
     assert!(diesel::sql_query("SELECT 1").execute(&mut borrowed).await.is_err());
     drop(borrowed);
     assert_eq!(user_of_next(&pool).await.unwrap(), new);

@@ -7,12 +7,13 @@ mod common;
 use std::time::Duration;
 
 use bb8::RunError;
-use common::{Admin, HOUR, Keeper, SECOND, fill, nap, query, user_of, user_of_next};
+use common::{Admin, HOUR, SECOND, fill, nap, query, user_of, user_of_next};
 use leasehold_bb8::{Settings, postgres::Pool};
 use leasehold_core::{
     EventKind,
     clock::{Clock, SystemClock},
 };
+use leasehold_testbed::conformance::Keeper;
 use tokio::time::timeout;
 
 /// Waits until nobody can read the keeper's secret any more, and nobody uses it.
@@ -32,7 +33,7 @@ async fn the_last_handle_ends_the_rotation_and_closes_what_is_open() {
     let another = pool.clone();
     drop(pool);
     let (first, second) = (keeper.generation(), keeper.publish(&new, "p", HOUR));
-    assert_eq!(keeper.retired(first).await, Some(0), "a clone keeps it going");
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0), "a clone keeps it going");
     assert_eq!(keeper.connections(), [(second, 4)]);
     drop(another);
     admin.wait_for_sessions(&new, 0, 5 * SECOND).await;
@@ -116,7 +117,7 @@ async fn lend_past_the_end(
     fill(&pool, 4).await;
     let borrowed = pool.get().await.unwrap();
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     nap(1000).await;
     assert!(keeper.connections().contains(&(first, 1)), "{:?}", keeper.connections());
     if terminate {
@@ -124,9 +125,9 @@ async fn lend_past_the_end(
             EventKind::Terminated { connections } => Some(*connections),
             _ => None,
         };
-        assert_eq!(keeper.event(first, terminated).await, 1);
+        assert_eq!(keeper.event(first, terminated).await.unwrap(), 1);
     }
-    let retired = keeper.retired(first).await;
+    let retired = keeper.retired(first).await.unwrap();
     let answer = borrowed.query_one("SELECT 1", &[]).await.map(drop).map_err(|error| format!("{error:?}"));
     drop(borrowed);
     admin.wait_for_sessions(&old, 0, SECOND).await;
@@ -168,7 +169,7 @@ async fn what_has_ended_is_not_handed_out_even_if_it_could_not_be_exchanged() {
     let pool = admin.postgres(4).settings(settings).connect(keeper.current()).await.unwrap();
     fill(&pool, 4).await;
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     // As if the database refused every exchange from now on.
     admin.run(&format!("ALTER ROLE \"{new}\" NOLOGIN")).await;
     let mut old_ones = 0;

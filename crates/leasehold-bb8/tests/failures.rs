@@ -13,12 +13,13 @@ use std::{
 };
 
 use bb8::RunError;
-use common::{Admin, HOUR, Keeper, SECOND, fill, load, nap, query, unique, user_of_next};
+use common::{Admin, HOUR, SECOND, fill, load, nap, query, unique, user_of_next};
 use leasehold_bb8::{
     Connection,
     postgres::{Postgres, PostgresConnection},
 };
 use leasehold_core::{Error, ErrorKind, EventKind};
+use leasehold_testbed::conformance::Keeper;
 use tokio::time::{Instant, timeout};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,7 +63,8 @@ async fn refused_credentials_leave_the_pool_on_the_old_ones() {
             EventKind::Failed { error, .. } => Some(error.clone()),
             _ => None,
         })
-        .await;
+        .await
+        .unwrap();
     assert_eq!(error.kind(), ErrorKind::CredentialsRefused);
     let rejection = keeper.channel.rejections.recv().await.unwrap();
     assert_eq!((rejection.generation, rejection.cause), (refused, ErrorKind::CredentialsRefused));
@@ -70,7 +72,7 @@ async fn refused_credentials_leave_the_pool_on_the_old_ones() {
     assert_eq!(keeper.connections(), [(first, 4)]);
     assert_eq!(user_of_next(&pool).await, old);
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     assert_eq!(user_of_next(&pool).await, new);
     assert_eq!(load.stop().await.failed, 0);
     pool.close().await;
@@ -95,18 +97,18 @@ async fn a_full_database_is_rotated_in_as_soon_as_one_connection_is_idle() {
         EventKind::Failed { error, .. } => Some(error.clone()),
         _ => None,
     };
-    let error = keeper.event(second, full).await;
+    let error = keeper.event(second, full).await.unwrap();
     assert_eq!(error.kind(), ErrorKind::DatabaseFull, "{error}");
     assert!(error.to_string().contains("until one of the pool's connections is idle"), "{error}");
     assert!(keeper.channel.rejections.try_recv().is_err(), "nothing is wrong with the credentials");
     assert_eq!(keeper.connections(), [(first, 4)]);
     borrowed.pop();
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     for client in &borrowed {
         client.query_one("SELECT 1", &[]).await.unwrap();
     }
     drop(borrowed);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     assert_eq!(keeper.connections(), [(second, 4)], "the pool is as large as it was");
     fill(&pool, 4).await;
     pool.close().await;
@@ -125,7 +127,7 @@ async fn a_full_database_is_rotated_in_under_load() {
     nap(300).await;
     let first = keeper.generation();
     keeper.publish(&users[1], "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     let outcome = load.stop().await;
     println!("full: {outcome:?}");
     assert_eq!(outcome.failed, 0, "{:?}", outcome.failures);
@@ -144,7 +146,7 @@ async fn a_role_with_a_limit_of_the_pools_size_is_enough() {
     fill(&pool, 4).await;
     let first = keeper.generation();
     let second = keeper.publish(&users[1], "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     assert_eq!(keeper.connections(), [(second, 4)]);
     pool.close().await;
 }
@@ -161,7 +163,7 @@ async fn a_user_dropped_behind_our_back_is_noticed() {
     assert_eq!(rejection.unwrap().cause, ErrorKind::CredentialsRefused);
     let first = keeper.generation();
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     query(&pool).await.unwrap();
     pool.close().await;
 }
@@ -260,7 +262,7 @@ async fn a_customizer_sees_the_connections_that_the_rotation_opens() {
     assert_eq!(seen.load(Ordering::Relaxed), 4);
     let first = keeper.generation();
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     let mut held = Vec::new();
     for _ in 0..4 {
         let connection = pool.get().await.unwrap();

@@ -13,7 +13,8 @@ use std::{
 };
 
 use bb8::QueueStrategy;
-use common::{Admin, HOUR, Keeper, SECOND, fill, load, nap, pid_of, query, user_of, user_of_next};
+use common::{Admin, HOUR, SECOND, fill, load, nap, pid_of, query, user_of, user_of_next};
+use leasehold_testbed::conformance::Keeper;
 use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,9 +43,9 @@ async fn under_load_no_query_fails_and_the_server_sees_one_session_more() {
             let [old, new] = pair else { unreachable!() };
             let (before, started) = (keeper.generation(), Instant::now());
             let generation = keeper.publish(new, "p", HOUR);
-            keeper.adopted(generation).await;
+            keeper.adopted(generation).await.unwrap();
             let adopted = started.elapsed();
-            assert_eq!(keeper.retired(before).await, Some(0));
+            assert_eq!(keeper.retired(before).await.unwrap(), Some(0));
             println!("adopted after {adopted:?}, retired after {:?}", started.elapsed());
             admin.wait_for_sessions(old, 0, SECOND / 2).await;
             assert_eq!(user_of_next(&pool).await, *new);
@@ -85,7 +86,7 @@ async fn a_saturated_pool_is_retired_too() {
     nap(300).await;
     let (first, started) = (keeper.generation(), Instant::now());
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     println!("saturated: retired after {:?}, {} sessions at most", started.elapsed(), watch.most());
     stop.store(true, Ordering::Relaxed);
     let mut queries = 0;
@@ -106,14 +107,14 @@ async fn a_connection_borrowed_across_the_switch_is_retired_when_it_comes_back()
     fill(&pool, 3).await;
     let first = keeper.generation();
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     admin.wait_for_sessions(&old, 1, 5 * SECOND).await;
     nap(500).await;
     assert_eq!(user_of(&borrowed).await, old, "nobody takes it away");
     assert_eq!(borrowed.issued().generation(), first);
     assert_eq!(keeper.connections(), [(first, 1), (second, 3)]);
     drop(borrowed);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     assert_eq!(keeper.connections(), [(second, 4)]);
     pool.close().await;
 }
@@ -131,12 +132,12 @@ async fn the_only_connection_is_exchanged_while_it_is_borrowed_and_others_wait_f
     });
     let first = keeper.generation();
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     // A spare one waits for it.
     admin.wait_for_sessions(&new, 1, 5 * SECOND).await;
     drop(borrowed);
     assert_eq!(waiting.await.unwrap(), new, "who waits gets a new one without a handshake");
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     assert_eq!(keeper.connections(), [(second, 1)]);
     pool.close().await;
 }
@@ -165,7 +166,7 @@ async fn a_cancelled_acquire_loses_nothing() {
     nap(200).await;
     let first = keeper.generation();
     let second = keeper.publish(&users[1], "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     nap(200).await;
     stop.store(true, Ordering::Relaxed);
     assert!(cancelling.await.unwrap() > 0, "none was cancelled");
@@ -186,8 +187,8 @@ async fn a_new_password_of_the_same_user_is_adopted_and_nothing_retires() {
     admin.run(&format!("ALTER ROLE \"{user}\" PASSWORD 'two'")).await;
     let first = keeper.generation();
     let second = keeper.publish(&user, "two", HOUR);
-    keeper.adopted(second).await;
-    assert_eq!(keeper.retired(first).await, Some(0));
+    keeper.adopted(second).await.unwrap();
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     assert_eq!(pid_of(&pool.get().await.unwrap()).await, before);
     fill(&pool, 4).await; // three more, with the new password
     pool.close().await;
@@ -256,7 +257,7 @@ async fn idle_connections_are_not_kept_alive_by_rotation() {
         nap(2000).await;
         let before = keeper.generation();
         keeper.publish(&admin.role("idle", "p").await, "p", HOUR);
-        assert_eq!(keeper.retired(before).await, Some(0));
+        assert_eq!(keeper.retired(before).await.unwrap(), Some(0));
     }
     let open = keeper.connections();
     assert!(open.len() == 1 && open[0].1 <= 3, "{open:?}");

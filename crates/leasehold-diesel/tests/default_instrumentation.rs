@@ -6,8 +6,9 @@ mod common;
 
 use std::sync::Mutex;
 
-use common::{Keeper, Server, user_of_next};
+use common::{Server, user_of_next};
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
+use leasehold_testbed::conformance::Keeper;
 
 static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 

@@ -6,7 +6,7 @@ mod common;
 
 use std::{fmt, time::Duration};
 
-use common::{HOUR, Keeper, Lines, Load, SECOND, Server, blocking, nap, user_of, user_of_next};
+use common::{HOUR, Lines, Load, SECOND, Server, blocking, nap, user_of, user_of_next};
 use diesel::{
     connection::{Connection, InstrumentationEvent},
     pg::PgConnection,
@@ -14,6 +14,7 @@ use diesel::{
 };
 use leasehold_core::{ErrorKind, EventKind};
 use leasehold_diesel::{Postgres, issued, set_instrumentation};
+use leasehold_testbed::conformance::Keeper;
 use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,18 +25,18 @@ async fn refused_new_credentials_leave_the_pool_on_the_old_ones() {
     let pool = server.postgres().pool(|pool| pool.max_size(4)).connect(keeper.current()).await.unwrap();
     let load = Load::start(&pool, 2, Duration::from_millis(5));
     let second = keeper.publish(&new, "hunter2", HOUR);
-    assert_eq!(keeper.rejected().await, second);
+    assert_eq!(keeper.rejected().await.unwrap(), second);
     let failed = |kind: &EventKind| match kind {
         EventKind::Failed { error, .. } => Some(error.clone()),
         _ => None,
     };
-    let error = keeper.event(second, failed).await;
+    let error = keeper.event(second, failed).await.unwrap();
     assert_eq!(error.kind(), ErrorKind::CredentialsRefused, "{error}");
     assert!(error.to_string().contains(&new) && !error.to_string().contains("hunter2"), "{error}");
     assert_eq!((server.sessions(&old).await, user_of_next(&pool).await), (4, old));
     let third = server.role("better", "p").await;
     let generation = keeper.publish(&third, "p", HOUR);
-    keeper.adopted(generation).await;
+    keeper.adopted(generation).await.unwrap();
     let calls = blocking(move || load.stop()).await;
     assert_eq!(calls.failures, [""; 0]);
 }
@@ -49,7 +50,7 @@ async fn a_pool_is_not_built_with_credentials_that_are_refused() {
     let error = server.postgres().connect(keeper.current()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CredentialsRefused, "{error}");
     assert!(started.elapsed() < 2 * SECOND, "at once");
-    keeper.rejected().await;
+    keeper.rejected().await.unwrap();
     let nobody = Keeper::with("t-nobody", "p");
     let error = server.postgres().connect(nobody.current()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CredentialsRefused, "{error}");
@@ -77,10 +78,10 @@ async fn a_user_that_is_dropped_behind_our_back_is_noticed_and_replaced() {
     assert!(keeper.channel.rejections.try_recv().is_err(), "nothing is wrong yet");
     server.run(&format!("DROP ROLE \"{old}\"")).await;
     let dropped = Instant::now();
-    assert_eq!(keeper.rejected().await, first);
+    assert_eq!(keeper.rejected().await.unwrap(), first);
     println!("noticed after {:?}", dropped.elapsed());
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     assert_eq!(user_of_next(&pool).await, new);
 }
 
@@ -96,7 +97,7 @@ async fn a_handshake_that_is_refused_tells_the_keeper_and_goes_on_with_the_succe
     server.run(&format!("ALTER ROLE \"{old}\" NOLOGIN")).await;
     let asking = pool.clone();
     let asked = tokio::task::spawn_blocking(move || user_of(&mut asking.get().unwrap()));
-    assert_eq!(keeper.rejected().await, first);
+    assert_eq!(keeper.rejected().await.unwrap(), first);
     let rejected = Instant::now();
     keeper.publish(&new, "p", HOUR);
     assert_eq!(asked.await.unwrap(), new);
@@ -130,7 +131,7 @@ async fn nothing_that_can_be_printed_tells_a_password() {
     server.run(&format!("ALTER ROLE \"{user}\" NOLOGIN")).await;
     let error = pool.get().err().unwrap();
     printed += &format!("{error} {error:?}");
-    keeper.rejected().await;
+    keeper.rejected().await.unwrap();
     nap(5500).await;
     let logged = log.0.all();
     assert!(logged.iter().any(|line| line.contains("not permitted to log in")), "{logged:?}");
@@ -172,7 +173,7 @@ async fn the_users_customizer_sees_every_connection() {
     let builder = server.postgres().pool(|pool| pool.max_size(3)).customizer(marks.clone());
     let pool = builder.connect(keeper.current()).await.unwrap();
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     let rows =
         "SELECT DISTINCT usename, application_name FROM pg_stat_activity WHERE usename LIKE 't-custom-%'";
     server.wait_for_sessions(&old, 0).await;

@@ -6,9 +6,10 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{HOUR, Keeper, Load, SECOND, Server, blocking, nap, user_of, user_of_next};
+use common::{HOUR, Load, SECOND, Server, blocking, nap, user_of, user_of_next};
 use leasehold_core::{EventKind, Grant, Lease, clock::Clock, clock::SystemClock};
 use leasehold_diesel::issued;
+use leasehold_testbed::conformance::Keeper;
 use tokio::time::{Instant, timeout};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,9 +44,9 @@ async fn under_load_no_query_fails_and_no_more_than_one_session_is_added() {
         let before = keeper.channel.current.get().unwrap().generation();
         let started = Instant::now();
         let generation = keeper.publish(new, "p", HOUR);
-        keeper.adopted(generation).await;
+        keeper.adopted(generation).await.unwrap();
         let adopted = started.elapsed();
-        assert_eq!(keeper.retired(before).await, Some(0));
+        assert_eq!(keeper.retired(before).await.unwrap(), Some(0));
         println!("{old} -> {new}: adopted after {adopted:?}, retired after {:?}", started.elapsed());
         server.wait_for_sessions(old, 0).await;
         assert_eq!(user_of_next(&pool).await, *new);
@@ -71,9 +72,9 @@ async fn a_saturated_pool_is_retired_too() {
     let started = Instant::now();
     let first = keeper.channel.current.get().unwrap().generation();
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     let adopted = started.elapsed();
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     println!("saturated: adopted after {adopted:?}, retired after {:?}", started.elapsed());
     let calls = blocking(move || load.stop()).await;
     calls.print("saturated");
@@ -91,7 +92,7 @@ async fn a_connection_borrowed_across_the_switch_is_retired_when_it_comes_back()
     let mut borrowed = blocking(move || lender.get().unwrap()).await;
     let first = keeper.channel.current.get().unwrap().generation();
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     server.wait_for_sessions(&old, 1).await;
     nap(500).await;
     let (mut borrowed, user) = blocking(move || {
@@ -104,7 +105,7 @@ async fn a_connection_borrowed_across_the_switch_is_retired_when_it_comes_back()
     let health = keeper.channel.current.health();
     assert!(health.connections.contains(&(first, 1)), "{health:?}");
     drop(borrowed);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     server.wait_for_sessions(&old, 0).await;
     assert_eq!((server.sessions(&new).await, pool.state().connections), (4, 4));
 }
@@ -119,7 +120,7 @@ async fn what_is_borrowed_when_its_credentials_end_is_closed_when_it_comes_back(
     let lender = pool.clone();
     let borrowed = blocking(move || lender.get().unwrap()).await;
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(1), "at its end");
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(1), "at its end");
     assert_eq!(server.sessions(&old).await, 1);
     drop(borrowed);
     server.wait_for_sessions(&old, 0).await;
@@ -142,7 +143,7 @@ async fn what_is_borrowed_can_be_terminated() {
         EventKind::Terminated { connections } => Some(*connections),
         _ => None,
     };
-    assert_eq!(keeper.event(first, terminated).await, 1);
+    assert_eq!(keeper.event(first, terminated).await.unwrap(), 1);
     server.wait_for_sessions(&old, 0).await;
     drop(borrowed);
     assert_eq!(user_of_next(&pool).await, new);
@@ -159,8 +160,8 @@ async fn a_new_password_of_the_same_user_is_adopted_and_nothing_retires() {
     server.run(&format!("ALTER ROLE \"{user}\" PASSWORD 'two'")).await;
     let first = keeper.channel.current.get().unwrap().generation();
     let second = keeper.publish(&user, "two", HOUR);
-    keeper.adopted(second).await;
-    assert_eq!(keeper.retired(first).await, Some(0));
+    keeper.adopted(second).await.unwrap();
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     nap(200).await;
     assert_eq!(server.postgres_server().query(&pids).await.unwrap(), before);
 }
@@ -176,7 +177,7 @@ async fn a_static_role_with_no_room_for_a_proof_rotates_in_the_room_of_an_idle_c
     server.run(&format!("ALTER ROLE \"{user}\" PASSWORD 'two'")).await;
     let started = Instant::now();
     let second = keeper.publish(&user, "two", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     println!("no room: adopted after {:?}", started.elapsed());
     let calls = blocking(move || load.stop()).await;
     assert_eq!(calls.failures, [""; 0]);
@@ -199,7 +200,7 @@ async fn a_database_with_no_room_for_a_proof_rotates_all_the_same() {
     let started = Instant::now();
     let first = keeper.channel.current.get().unwrap().generation();
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     println!("a full database: retired after {:?}", started.elapsed());
     server.wait_for_sessions(&old, 0).await;
     server.wait_for_sessions(&new, 4).await;
@@ -256,7 +257,7 @@ async fn a_pool_that_shrinks_goes_on_shrinking() {
     nap(500).await;
     let first = keeper.channel.current.get().unwrap().generation();
     keeper.publish(&server.role("idle", "p").await, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     nap(500).await;
     println!("after a rotation of an idle pool: {:?}", pool.state());
     assert!(pool.state().connections <= 3, "{:?}", pool.state());

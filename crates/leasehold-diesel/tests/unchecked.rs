@@ -12,9 +12,10 @@ use std::{
     time::Duration,
 };
 
-use common::{HOUR, Keeper, Load, PgPool, SECOND, Server, blocking, nap, user_of};
+use common::{HOUR, Load, PgPool, SECOND, Server, blocking, nap, user_of};
 use diesel::r2d2::{HandleEvent, event::CheckinEvent};
 use leasehold_diesel::Settings;
+use leasehold_testbed::conformance::Keeper;
 
 /// Counts what is given back.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +67,7 @@ async fn the_rotation_leaves_a_pool_alone_whose_last_old_connection_is_borrowed(
     assert_eq!(looked, 0, "it was taken for idle, and everything else was taken out to get at it");
     let user = blocking(move || user_of(&mut borrowed)).await;
     assert_eq!(user, old);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     server.wait_for_sessions(&new, 4).await;
 }
 
@@ -82,7 +83,7 @@ async fn it_rotates_under_load() {
         let load = Load::start(&pool, callers, pace);
         nap(300).await;
         keeper.publish(&new, "p", HOUR);
-        assert_eq!(keeper.retired(first).await, Some(0));
+        assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
         let calls = blocking(move || load.stop()).await;
         calls.print("unchecked");
         assert_eq!(calls.failures, [""; 0]);
@@ -102,10 +103,10 @@ async fn what_has_ended_is_not_handed_out_even_if_it_could_not_be_exchanged() {
     let first = keeper.publish(&old, "p", 3 * SECOND);
     let pool = unchecked(&server, &keeper, &returns).await;
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     // As if the database refused every exchange from now on.
     server.run(&format!("ALTER ROLE \"{new}\" NOLOGIN")).await;
-    keeper.retired(first).await;
+    keeper.retired(first).await.unwrap();
     server.wait_for_sessions(&old, 0).await;
     server.run(&format!("ALTER ROLE \"{new}\" LOGIN")).await;
     let users = blocking(move || {

@@ -7,9 +7,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{HOUR, Keeper, Load, SECOND, Server, connects, fill, nap, user_of, user_of_next};
+use common::{HOUR, Load, SECOND, Server, connects, fill, nap, user_of, user_of_next};
 use leasehold_core::{ErrorKind, EventKind};
 use leasehold_sqlx::{Postgres, Stragglers};
+use leasehold_testbed::conformance::Keeper;
 use sqlx::PgConnection;
 use tokio::time::{Instant, timeout};
 
@@ -29,11 +30,11 @@ async fn refused_credentials_leave_the_pool_as_it_was_and_are_rejected() {
         EventKind::Failed { error, .. } => Some(error.clone()),
         _ => None,
     };
-    let error = keeper.event(second, failed).await;
+    let error = keeper.event(second, failed).await.unwrap();
     assert!(error.to_string().contains("28P01") && !error.to_string().contains("s3cret"), "{error}");
     assert_eq!(user_of_next(&pool).await, old);
     let third = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(third).await;
+    keeper.adopted(third).await.unwrap();
     admin.wait_for_sessions(&old, 0, 5 * SECOND).await;
     assert_eq!(load.stop().await.failures, [""; 0]);
     pool.close().await;
@@ -56,12 +57,12 @@ async fn a_user_who_lacks_a_right_is_not_adopted_if_the_proof_needs_it() {
         EventKind::Failed { error, .. } => Some(error.clone()),
         _ => None,
     };
-    let error = keeper.event(second, failed).await;
+    let error = keeper.event(second, failed).await.unwrap();
     assert!(error.to_string().contains("42501"), "{error}");
     assert_eq!(user_of_next(&pool).await, old);
     assert!(prove().connect(keeper.current()).await.is_err(), "nor is it the first");
     admin.run(&format!("GRANT SELECT ON {table} TO \"{new}\"")).await;
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     admin.wait_for_sessions(&old, 0, 5 * SECOND).await;
     pool.close().await;
 }
@@ -125,11 +126,11 @@ async fn a_static_role_without_a_spare_connection_rotates_once_one_is_idle() {
         EventKind::Failed { error, .. } => Some(error.clone()),
         _ => None,
     };
-    let error = keeper.event(second, failed).await;
+    let error = keeper.event(second, failed).await.unwrap();
     assert_eq!(error.kind(), ErrorKind::DatabaseUnavailable, "{error}");
     assert!(keeper.channel.rejections.try_recv().is_err(), "nothing is wrong with the credentials");
     held.pop();
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     drop(held);
     nap(200).await;
     fill(&pool, 4).await;
@@ -149,7 +150,7 @@ async fn a_full_server_rotates_once_a_connection_is_idle() {
     let load = Load::start(&pool, 2, Duration::from_millis(5));
     let first = keeper.channel.current.get().unwrap().generation();
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     let outcome = load.stop().await;
     assert_eq!(outcome.failures, [""; 0]);
     fill(&pool, 4).await;
@@ -160,7 +161,7 @@ async fn a_full_server_rotates_once_a_connection_is_idle() {
 async fn what_is_held_past_the_end_is_left_and_closed_when_it_comes_back() {
     let (server, pool, mut held, mut keeper, old) = held(Stragglers::Leave).await;
     let first = leasehold_core::Generation::new(1);
-    assert_eq!(keeper.retired(first).await, Some(1));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(1));
     assert_eq!(user_of(&mut held).await, old, "it is left alone");
     drop(held);
     server.admin().await.wait_for_sessions(&old, 0, SECOND).await;
@@ -172,7 +173,7 @@ async fn what_is_held_to_the_end_is_terminated_if_so_told() {
     let (server, pool, mut held, mut keeper, old) = held(Stragglers::Terminate).await;
     let before = Instant::now();
     let first = leasehold_core::Generation::new(1);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     assert!(before.elapsed() > SECOND, "not before it must: {:?}", before.elapsed());
     let connection: &mut PgConnection = &mut held;
     let error = sqlx::query("SELECT 1").execute(connection).await.unwrap_err();
@@ -216,8 +217,8 @@ async fn the_canary_notices_that_the_user_was_dropped() {
     // Its sessions have no name any more, but they are counted all the same, and nobody gets one.
     let first = rejection.generation;
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
-    assert_eq!(keeper.retired(first).await, Some(0));
+    keeper.adopted(second).await.unwrap();
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     let nameless = "SELECT count(*) FROM pg_stat_activity WHERE usename IS NULL AND usesysid IS NOT NULL AND datname = 'postgres'";
     let left: i64 = sqlx::query_scalar(nameless).fetch_one(&admin.0).await.unwrap();
     assert_eq!(left, 0);
@@ -255,7 +256,7 @@ async fn when_new_handshakes_fail_the_sweep_stops_at_once_and_goes_on_when_they_
     }
     let first = keeper.channel.current.get().unwrap().generation();
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     // Adopted, and no longer able to log in: what a revocation too early looks like.
     admin.run(&format!("ALTER ROLE \"{new}\" NOLOGIN")).await;
     drop(held);
@@ -266,6 +267,6 @@ async fn when_new_handshakes_fail_the_sweep_stops_at_once_and_goes_on_when_they_
     assert_eq!(rejection.generation, second);
     admin.run(&format!("ALTER ROLE \"{new}\" LOGIN")).await;
     assert!(connects(server.options(), &new, "p").await);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     pool.close().await;
 }

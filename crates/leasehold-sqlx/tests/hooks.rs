@@ -14,11 +14,13 @@ use std::{
     time::Duration,
 };
 
-use common::{HOUR, Keeper, SECOND, Server, fill, nap, proxy::Proxy, user_of, user_of_next};
+use common::{Admin, HOUR, SECOND, Server, fill, nap, proxy::Proxy, user_of, user_of_next};
 use leasehold_core::{ErrorKind, Event, EventKind};
 use leasehold_sqlx::Postgres;
+use leasehold_testbed::conformance::Keeper;
 use sqlx::{
     PgPool,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions, PgSslMode},
 };
 
@@ -89,7 +91,7 @@ async fn they_run_for_replacements_too() {
     fill(&pool, 4).await;
     let first = keeper.channel.current.get().unwrap().generation();
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     for _ in 0..8 {
         let name: String = sqlx::query_scalar("SHOW application_name").fetch_one(&pool).await.unwrap();
         assert_eq!(name, "mine");
@@ -101,13 +103,7 @@ async fn they_run_for_replacements_too() {
 async fn a_handshake_that_straddles_the_switch_gives_a_connection_of_the_new_user() {
     let server = Server::shared();
     let admin = server.admin().await;
-    let (old, new) = (admin.role("late", "p").await, admin.role("late", "p").await);
-    let proxy = Proxy::start(server.port(), None).await;
-    let mut keeper = Keeper::with(&old, "p");
-    let options = server.options_at(proxy.port).ssl_mode(PgSslMode::Disable);
-    let pool = Postgres::new(options).max_connections(4).connect(keeper.current()).await.unwrap();
-    let held = pool.acquire().await.unwrap();
-    proxy.delay(SECOND);
+    let Late { old, new, proxy, mut keeper, pool, held } = Late::begin(&server, &admin, 4).await;
     let late = tokio::spawn({
         let pool = pool.clone();
         async move { pool.acquire().await.unwrap() }
@@ -115,7 +111,7 @@ async fn a_handshake_that_straddles_the_switch_gives_a_connection_of_the_new_use
     nap(300).await;
     proxy.delay(Duration::ZERO);
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     assert!(!late.is_finished());
     let mut late = late.await.unwrap();
     assert_eq!(user_of(&mut late).await, new);
@@ -143,7 +139,7 @@ async fn the_old_user_is_not_let_go_before_a_handshake_under_way_is_counted() {
     proxy.delay(Duration::ZERO);
     let first = keeper.channel.current.get().unwrap().generation();
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     admin.run(&format!("DROP ROLE \"{old}\"")).await;
     late.await.unwrap().expect("the caller was refused");
     pool.close().await;
@@ -176,7 +172,7 @@ async fn a_slow_hook_of_the_user_does_not_let_an_old_connection_stay() {
     nap(300).await;
     slow.store(false, Ordering::Relaxed);
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     let mut late = late.await.unwrap();
     // Our hook looked before the switch, and the connection is younger than the switch.
     assert_eq!(user_of(&mut late).await, old);
@@ -235,7 +231,7 @@ async fn a_listener_follows_when_its_connection_is_the_last_old_one_and_misses_n
     nap(300).await;
     let first = keeper.channel.current.get().unwrap().generation();
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     assert_eq!(
         keeper.channel.farewells.recv().await.unwrap().generation(),
         first,
@@ -296,13 +292,7 @@ async fn options_that_cannot_work_are_refused() {
 async fn many_handshakes_that_straddle_the_switch_are_no_burst() {
     let server = Server::shared();
     let admin = server.admin().await;
-    let (old, new) = (admin.role("late", "p").await, admin.role("late", "p").await);
-    let proxy = Proxy::start(server.port(), None).await;
-    let mut keeper = Keeper::with(&old, "p");
-    let options = server.options_at(proxy.port).ssl_mode(PgSslMode::Disable);
-    let pool = Postgres::new(options).max_connections(12).connect(keeper.current()).await.unwrap();
-    let held = pool.acquire().await.unwrap();
-    proxy.delay(SECOND);
+    let Late { old, new, proxy, mut keeper, pool, held } = Late::begin(&server, &admin, 12).await;
     let late: Vec<_> = std::iter::repeat_with(|| {
         let pool = pool.clone();
         tokio::spawn(async move { pool.acquire().await.unwrap() })
@@ -312,7 +302,7 @@ async fn many_handshakes_that_straddle_the_switch_are_no_burst() {
     nap(300).await;
     proxy.delay(Duration::ZERO);
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     let (mut most, end) = (0, tokio::time::Instant::now() + 3 * SECOND);
     while tokio::time::Instant::now() < end {
         most = most.max(admin.sessions(&old).await + admin.sessions(&new).await);
@@ -325,4 +315,28 @@ async fn many_handshakes_that_straddle_the_switch_are_no_burst() {
     }
     drop(held);
     pool.close().await;
+}
+
+/// A pool with one connection, behind a proxy that from now on takes a second for a handshake.
+struct Late {
+    old: String,
+    new: String,
+    proxy: Proxy,
+    keeper: Keeper,
+    pool: PgPool,
+    held: PoolConnection<sqlx::Postgres>,
+}
+
+impl Late {
+    async fn begin(server: &Server, admin: &Admin, max_connections: u32) -> Self {
+        let (old, new) = (admin.role("late", "p").await, admin.role("late", "p").await);
+        let proxy = Proxy::start(server.port(), None).await;
+        let keeper = Keeper::with(&old, "p");
+        let options = server.options_at(proxy.port).ssl_mode(PgSslMode::Disable);
+        let pool = Postgres::new(options).max_connections(max_connections);
+        let pool = pool.connect(keeper.current()).await.unwrap();
+        let held = pool.acquire().await.unwrap();
+        proxy.delay(SECOND);
+        Self { old, new, proxy, keeper, pool, held }
+    }
 }

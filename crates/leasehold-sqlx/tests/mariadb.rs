@@ -3,18 +3,14 @@
 #![cfg(feature = "mysql")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the helpers of tests are tests")]
 
-#[path = "common/keeper.rs"]
-mod keeper;
-
 use std::time::Duration;
 
-use keeper::{HOUR, Keeper};
 use leasehold_core::{
     ErrorKind, EventKind, Generation,
     clock::{Clock, SystemClock, sleep_until},
 };
 use leasehold_sqlx::{MySql, Stragglers};
-use leasehold_testbed::{Config, MariaDb, Testbed};
+use leasehold_testbed::{Config, MariaDb, Testbed, conformance::Keeper};
 use sqlx::{MySqlConnection, MySqlPool, mysql::MySqlConnectOptions, pool::PoolConnection};
 use tokio::time::Instant;
 
@@ -27,7 +23,7 @@ async fn retirement_ends_what_dropping_the_user_does_not() {
     let pool = builder(mariadb).max_connections(4).connect(keeper.current()).await.unwrap();
     let mut borrowed = fill(&pool, 4).await.pop().unwrap();
     let (first, second) = (Generation::new(1), keeper.publish(&new, PASSWORD, HOUR));
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     wait_for_sessions(mariadb, &old, 1 + COUNTER).await;
     mariadb.execute(&format!("DROP USER '{old}'@'%'")).await.unwrap();
     // Revoked as it is, it still reads. It is counted by a session of its own, which nobody could open any more.
@@ -36,7 +32,7 @@ async fn retirement_ends_what_dropping_the_user_does_not() {
     let health = keeper.channel.current.health();
     assert!(health.connections.contains(&(first, 1)), "{health:?}");
     drop(borrowed);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     wait_for_sessions(mariadb, &old, 0).await;
     for mut connection in fill(&pool, 4).await {
         assert_eq!(who(&mut connection).await, new);
@@ -60,8 +56,8 @@ async fn what_is_held_to_the_end_is_killed_if_so_told() {
         EventKind::Terminated { connections } => Some(*connections),
         _ => None,
     };
-    assert_eq!(keeper.event(first, terminated).await, 2);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.event(first, terminated).await.unwrap(), 2);
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     for connection in &mut held {
         assert!(rows(connection).await.is_err(), "it was to be ended");
     }
@@ -85,12 +81,12 @@ async fn a_locked_account_is_refused_and_changes_nothing() {
         EventKind::Failed { error, .. } => Some(error.clone()),
         _ => None,
     };
-    let error = keeper.event(second, failed).await;
+    let error = keeper.event(second, failed).await.unwrap();
     assert_eq!(error.kind(), ErrorKind::CredentialsRefused, "{error}");
     assert!(error.to_string().contains("4151") && !error.to_string().contains(PASSWORD), "{error}");
     assert_eq!(who(&mut pool.acquire().await.unwrap()).await, old);
     mariadb.execute(&format!("ALTER USER '{new}'@'%' ACCOUNT UNLOCK")).await.unwrap();
-    assert_eq!(keeper.retired(Generation::new(1)).await, Some(0));
+    assert_eq!(keeper.retired(Generation::new(1)).await.unwrap(), Some(0));
     pool.close().await;
 }
 
@@ -108,7 +104,7 @@ async fn two_pools_of_one_user_do_not_wait_for_what_counts_in_the_other() {
     }
     keeper.publish(&new, PASSWORD, HOUR);
     for _ in 0..2 {
-        assert_eq!(keeper.retired(Generation::new(1)).await, Some(0));
+        assert_eq!(keeper.retired(Generation::new(1)).await.unwrap(), Some(0));
     }
     wait_for_sessions(mariadb, &old, 0).await;
     for pool in pools {
@@ -126,7 +122,7 @@ async fn generations_that_follow_each_other_closely_are_all_counted_and_retired(
     let mut held = fill(&pool, 1).await;
     for number in 1..4 {
         let next = keeper.publish(&user(mariadb, &number.to_string()).await, PASSWORD, HOUR);
-        keeper.adopted(next).await;
+        keeper.adopted(next).await.unwrap();
         held.extend(fill(&pool, 1 + number).await.pop());
     }
     // They are retired one after the other, each counted by its own user.
@@ -138,7 +134,7 @@ async fn generations_that_follow_each_other_closely_are_all_counted_and_retired(
         .await;
         assert!(mariadb.query(SESSIONS).await.unwrap().len() <= 10, "eight, and two beside them");
         drop(held.remove(0));
-        assert_eq!(keeper.retired(Generation::new(old)).await, Some(0));
+        assert_eq!(keeper.retired(Generation::new(old)).await.unwrap(), Some(0));
         wait_for_sessions(mariadb, &format!("v-{}", old - 1), 0).await;
     }
     drop(held);
@@ -155,7 +151,7 @@ async fn a_new_password_of_the_same_user_is_adopted_and_nothing_retires() {
     let before = ids(&pool, 2).await;
     mariadb.execute(&format!("ALTER USER '{name}'@'%' IDENTIFIED BY 'two'")).await.unwrap();
     keeper.publish(&name, "two", HOUR);
-    assert_eq!(keeper.retired(Generation::new(1)).await, Some(0));
+    assert_eq!(keeper.retired(Generation::new(1)).await.unwrap(), Some(0));
     let after = ids(&pool, 4).await;
     assert!(before.iter().all(|id| after.contains(id)), "{before:?} {after:?}");
     pool.close().await;
@@ -171,7 +167,7 @@ async fn any_character_may_be_in_a_name() {
     let pool = builder(mariadb).max_connections(2).connect(keeper.current()).await.unwrap();
     drop(fill(&pool, 2).await);
     keeper.publish(&names[1], PASSWORD, HOUR);
-    assert_eq!(keeper.retired(Generation::new(1)).await, Some(0));
+    assert_eq!(keeper.retired(Generation::new(1)).await.unwrap(), Some(0));
     assert_eq!(who(&mut pool.acquire().await.unwrap()).await, names[1]);
     pool.close().await;
 }
@@ -274,14 +270,15 @@ async fn a_session_that_looks_at_the_servers_own_tables_is_counted_too() {
     keeper.publish(&new, PASSWORD, HOUR);
     let first = Generation::new(1);
     let remaining = |kind: &EventKind| matches!(kind, EventKind::Retiring { remaining: 1 }).then_some(());
-    keeper.event(first, remaining).await;
+    keeper.event(first, remaining).await.unwrap();
     nap(2500).await;
     assert!(keeper.channel.farewells.try_recv().is_err(), "its lease would be revoked");
     drop(borrowed);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     pool.close().await;
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
 const PASSWORD: &str = "hunter2";
 /// The session that counts.
 const COUNTER: usize = 1;

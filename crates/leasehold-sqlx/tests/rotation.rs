@@ -7,9 +7,10 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{HOUR, Keeper, Load, SECOND, Server, fill, nap, proxy::Proxy, user_of, user_of_next};
+use common::{HOUR, Load, SECOND, Server, fill, nap, proxy::Proxy, user_of, user_of_next};
 use leasehold_core::{Credentials, Current};
 use leasehold_sqlx::Postgres;
+use leasehold_testbed::conformance::Keeper;
 use sqlx::{PgPool, postgres::PgSslMode};
 use tokio::time::Instant;
 
@@ -48,9 +49,9 @@ async fn under_load_no_query_fails_and_the_pool_never_shrinks_by_more_than_one()
         let before = keeper.channel.current.get().unwrap().generation();
         let started = Instant::now();
         let generation = keeper.publish(new, "p", HOUR);
-        keeper.adopted(generation).await;
+        keeper.adopted(generation).await.unwrap();
         let adopted = started.elapsed();
-        assert_eq!(keeper.retired(before).await, Some(0));
+        assert_eq!(keeper.retired(before).await.unwrap(), Some(0));
         println!("{old} -> {new}: adopted after {adopted:?}, retired after {:?}", started.elapsed());
         assert_eq!(admin.sessions(old).await, 0);
         assert_eq!(user_of_next(&pool).await, *new);
@@ -77,7 +78,7 @@ async fn a_saturated_pool_is_retired_too() {
     let started = Instant::now();
     let first = keeper.channel.current.get().unwrap().generation();
     keeper.publish(&new, "p", HOUR);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     println!("saturated: retired after {:?}", started.elapsed());
     let outcome = load.stop().await;
     outcome.print("saturated");
@@ -97,14 +98,14 @@ async fn a_connection_borrowed_across_the_switch_is_retired_when_it_comes_back()
     fill(&pool, 3).await;
     let first = keeper.channel.current.get().unwrap().generation();
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     admin.wait_for_sessions(&old, 1, 5 * SECOND).await;
     nap(500).await;
     assert_eq!(user_of(&mut borrowed).await, old, "nobody takes it away");
     let health = keeper.channel.current.health();
     assert!(health.connections.contains(&(first, 1)), "{health:?}");
     drop(borrowed);
-    assert_eq!(keeper.retired(first).await, Some(0));
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     assert_eq!(keeper.channel.current.health().connections.len(), 1, "{:?}", keeper.channel.current.health());
     pool.close().await;
 }
@@ -124,8 +125,8 @@ async fn a_new_password_of_the_same_user_is_adopted_and_nothing_retires() {
     admin.run(&format!("ALTER ROLE \"{user}\" PASSWORD 'two'")).await;
     let first = keeper.channel.current.get().unwrap().generation();
     let second = keeper.publish(&user, "two", HOUR);
-    keeper.adopted(second).await;
-    assert_eq!(keeper.retired(first).await, Some(0));
+    keeper.adopted(second).await.unwrap();
+    assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
     nap(200).await;
     let after: Vec<i32> =
         sqlx::query_scalar(pid).bind(&user).bind(canary(())).fetch_one(&admin.0).await.unwrap();
@@ -263,7 +264,7 @@ async fn behind_a_proxy_that_logs_in_by_itself_old_connections_go_by_their_age()
     let before = pids(&pool).await;
     let load = Load::start(&pool, 2, Duration::from_millis(10));
     keeper.publish("b", "p", HOUR);
-    assert_eq!(keeper.retired(first).await, None);
+    assert_eq!(keeper.retired(first).await.unwrap(), None);
     let outcome = load.stop().await;
     assert_eq!(outcome.failures, [""; 0]);
     let after = pids(&pool).await;
@@ -331,7 +332,7 @@ async fn a_pool_that_began_without_a_connection_hands_out_none_of_a_user_who_is_
     }
     admin.run(&format!("DROP ROLE \"{old}\"")).await;
     let second = keeper.publish(&new, "p", HOUR);
-    keeper.adopted(second).await;
+    keeper.adopted(second).await.unwrap();
     nap(3000).await;
     drop(held);
     for _ in 0..6 {

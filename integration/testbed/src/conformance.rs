@@ -5,6 +5,7 @@
 
 mod cases;
 mod database;
+mod keeper;
 mod proxy;
 mod service;
 mod stage;
@@ -21,6 +22,7 @@ pub use cases::{
     restarted_during_rotation, saturated, straddling_handshake,
 };
 pub use database::Server;
+pub use keeper::Keeper;
 pub use service::{
     restarted_without_its_users, revocation_statements, revoked_by_an_operator, under_openbao,
 };

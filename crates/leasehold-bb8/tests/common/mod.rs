@@ -10,17 +10,9 @@ use std::{
 };
 
 use leasehold_bb8::postgres::{Pool, Postgres};
-use leasehold_core::{
-    Credentials, Current, Event, EventKind, Generation, Grant, Lease,
-    clock::{Clock, SystemClock, sleep_until},
-    publish::{self, Channel},
-};
-use leasehold_testbed::{Config, Testbed, load::Load};
-use tokio::{
-    sync::{OnceCell, broadcast},
-    task::JoinHandle,
-    time::{Instant, timeout},
-};
+use leasehold_core::clock::{Clock, SystemClock, sleep_until};
+use leasehold_testbed::{Config, Testbed, conformance::Keeper, load::Load};
+use tokio::{sync::OnceCell, task::JoinHandle, time::Instant};
 use tokio_postgres::{Client, NoTls};
 
 /// The database's administrator, on the one server of this test binary.
@@ -127,71 +119,6 @@ impl Watch {
         assert!(!self.task.is_finished(), "the watch ended by itself");
         self.task.abort();
         self.most.load(Ordering::Relaxed)
-    }
-}
-
-/// What a keeper would hold.
-pub(crate) struct Keeper {
-    pub(crate) channel: Channel<Credentials>,
-    pub(crate) events: broadcast::Receiver<Event>,
-}
-
-impl Keeper {
-    pub(crate) fn new() -> Self {
-        let channel = publish::channel("database/creds/test", Arc::new(SystemClock));
-        let events = channel.current.events();
-        Self { channel, events }
-    }
-
-    /// A keeper that has published these credentials for an hour.
-    pub(crate) fn with(user: &str, password: &str) -> Self {
-        let mut keeper = Self::new();
-        keeper.publish(user, password, HOUR);
-        keeper
-    }
-
-    pub(crate) fn publish(&mut self, user: &str, password: &str, ttl: Duration) -> Generation {
-        let grant = Grant::new(Credentials::new(user, password.to_owned()), Lease::new("lease", ttl, true));
-        self.channel.publisher.publish(grant, SystemClock.now());
-        self.generation()
-    }
-
-    pub(crate) fn generation(&self) -> Generation {
-        self.channel.current.get().unwrap().generation()
-    }
-
-    pub(crate) fn current(&self) -> Current<Credentials> {
-        self.channel.current.clone()
-    }
-
-    /// Open connections by generation.
-    pub(crate) fn connections(&self) -> Vec<(Generation, usize)> {
-        self.channel.current.health().connections
-    }
-
-    /// Waits for an event of a generation that `pick` picks.
-    pub(crate) async fn event<T>(&mut self, of: Generation, pick: impl Fn(&EventKind) -> Option<T>) -> T {
-        let picking = async {
-            loop {
-                let event = self.events.recv().await.unwrap();
-                if let Some(picked) = pick(&event.kind).filter(|_| event.generation == of) {
-                    return picked;
-                }
-            }
-        };
-        timeout(Duration::from_secs(30), picking).await.expect("the event did not come")
-    }
-
-    pub(crate) async fn adopted(&mut self, generation: Generation) {
-        self.event(generation, |kind| matches!(kind, EventKind::Adopted).then_some(())).await;
-    }
-
-    pub(crate) async fn retired(&mut self, generation: Generation) -> Option<usize> {
-        let retired = |kind: &EventKind| match kind {
-            EventKind::Retired { remaining } => Some(*remaining),
-            _ => None,
-        };
-        self.event(generation, retired).await
     }
 }
 

@@ -16,17 +16,10 @@ use std::{
 };
 
 use diesel::{RunQueryDsl, dsl::sql, pg::PgConnection, select, sql_types::Text};
-use leasehold_core::{
-    Credentials, Current, Event, EventKind, Generation, Grant, Lease,
-    clock::{Clock, SystemClock, sleep_until},
-    publish::{self, Channel},
-};
+use leasehold_core::clock::{Clock, SystemClock, sleep_until};
 use leasehold_diesel::{Pool, Postgres};
 use leasehold_testbed::{Config, Testbed};
-use tokio::{
-    sync::broadcast,
-    time::{Instant, timeout},
-};
+use tokio::time::Instant;
 
 pub(crate) type PgPool = Pool<PgConnection>;
 
@@ -93,67 +86,6 @@ impl Deref for Server {
 
     fn deref(&self) -> &Testbed {
         &self.0
-    }
-}
-
-/// What a keeper would hold.
-pub(crate) struct Keeper {
-    pub(crate) channel: Channel<Credentials>,
-    pub(crate) events: broadcast::Receiver<Event>,
-}
-
-impl Keeper {
-    pub(crate) fn new() -> Self {
-        let channel = publish::channel("database/creds/test", Arc::new(SystemClock));
-        let events = channel.current.events();
-        Self { channel, events }
-    }
-
-    /// A keeper that has published these credentials for an hour.
-    pub(crate) fn with(user: &str, password: &str) -> Self {
-        let mut keeper = Self::new();
-        keeper.publish(user, password, HOUR);
-        keeper
-    }
-
-    pub(crate) fn publish(&mut self, user: &str, password: &str, ttl: Duration) -> Generation {
-        let grant = Grant::new(Credentials::new(user, password.to_owned()), Lease::new("lease", ttl, true));
-        self.channel.publisher.publish(grant, SystemClock.now());
-        self.channel.current.get().unwrap().generation()
-    }
-
-    pub(crate) fn current(&self) -> Current<Credentials> {
-        self.channel.current.clone()
-    }
-
-    /// Waits for an event of a generation that `pick` picks.
-    pub(crate) async fn event<T>(&mut self, of: Generation, pick: impl Fn(&EventKind) -> Option<T>) -> T {
-        let picking = async {
-            loop {
-                let event = self.events.recv().await.unwrap();
-                if let Some(picked) = pick(&event.kind).filter(|_| event.generation == of) {
-                    return picked;
-                }
-            }
-        };
-        timeout(Duration::from_secs(20), picking).await.expect("the event did not come")
-    }
-
-    pub(crate) async fn adopted(&mut self, generation: Generation) {
-        self.event(generation, |kind| matches!(kind, EventKind::Adopted).then_some(())).await;
-    }
-
-    pub(crate) async fn retired(&mut self, generation: Generation) -> Option<usize> {
-        let retired = |kind: &EventKind| match kind {
-            EventKind::Retired { remaining } => Some(*remaining),
-            _ => None,
-        };
-        self.event(generation, retired).await
-    }
-
-    pub(crate) async fn rejected(&mut self) -> Generation {
-        let rejection = timeout(20 * SECOND, self.channel.rejections.recv()).await;
-        rejection.expect("nothing was rejected").unwrap().generation
     }
 }
 

@@ -5,7 +5,6 @@
     reason = "every test binary uses a part of it, and a test may print"
 )]
 
-pub(crate) mod keeper;
 pub(crate) mod proxy;
 
 use std::{
@@ -30,8 +29,6 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval},
 };
-
-pub(crate) use keeper::{HOUR, Keeper};
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
@@ -292,4 +289,5 @@ pub(crate) async fn nap(millis: u64) {
     sleep_until(&SystemClock, SystemClock.now() + Duration::from_millis(millis)).await;
 }
 
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);

@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     Adapter, Failure, Pool,
     database::{Database, Server},
+    keeper::retired,
 };
 use crate::{Config, load::Load};
 
@@ -125,10 +126,6 @@ impl Stage {
 
     /// Returns how many connections remained, if the pool can count them.
     pub(super) async fn retired(&self, generation: Generation) -> Result<Option<usize>, Failure> {
-        let retired = |kind: &EventKind| match kind {
-            EventKind::Retired { remaining } => Some(*remaining),
-            _ => None,
-        };
         self.event("retired", generation, retired).await
     }
 
