@@ -1,17 +1,18 @@
 //! A pool of diesel-async's connections passes the conformance suite.
 
-use std::fmt::Display;
+mod adapter;
 
+use adapter::{Ask, UnderTest, shown};
 use deadpool::managed::Object;
 use diesel::{QueryableByName, sql_types::Text};
 use diesel_async::RunQueryDsl;
 use leasehold_core::{Credentials, Current, async_trait};
 use leasehold_deadpool::{
     Manager, Settings, build,
-    diesel_async::{self as adapter, Connector},
+    diesel_async::{self as with_diesel, Connector},
 };
 use leasehold_testbed::{
-    conformance::{Abilities, Adapter, Connection, Pool, Target},
+    conformance::{Abilities, Adapter, Pool, Target},
     conformance_tests,
 };
 use tokio_postgres::{Config, NoTls};
@@ -40,29 +41,11 @@ impl Adapter for DeadpoolDiesel {
         config.host(&target.host).port(target.port).dbname(&target.database);
         let manager = Manager::new(Connector::new(config, NoTls), current).map_err(shown)?;
         let settings = Settings { terminate: true, ..Settings::default() };
-        let pool = build(adapter::Pool::builder(manager).max_size(size), settings).await.map_err(shown)?;
+        let pool =
+            build(with_diesel::Pool::builder(manager).max_size(size), settings).await.map_err(shown)?;
         Ok(Box::new(UnderTest(pool)))
     }
 }
-
-struct UnderTest(adapter::Pool);
-
-#[async_trait]
-impl Pool for UnderTest {
-    async fn acquire(&self) -> Result<Box<dyn Connection>, String> {
-        Ok(Box::new(Borrowed(self.0.get().await.map_err(shown)?)))
-    }
-
-    async fn close(&self) {
-        self.0.close();
-    }
-
-    fn debug(&self) -> String {
-        format!("{:?} {:?}", self.0, self.0.manager())
-    }
-}
-
-struct Borrowed(Object<Manager<Connector>>);
 
 #[derive(QueryableByName)]
 struct Answer {
@@ -71,14 +54,10 @@ struct Answer {
 }
 
 #[async_trait]
-impl Connection for Borrowed {
-    async fn query(&mut self, sql: &'static str) -> Result<String, String> {
+impl Ask for Object<Manager<Connector>> {
+    async fn ask(&mut self, sql: &'static str) -> Result<String, String> {
         let named = format!("SELECT answer FROM ({sql}) AS answers (answer)");
-        let row: Answer = diesel::sql_query(named).get_result(&mut self.0).await.map_err(shown)?;
+        let row: Answer = diesel::sql_query(named).get_result(self).await.map_err(shown)?;
         Ok(row.answer)
     }
-}
-
-fn shown(error: impl Display) -> String {
-    error.to_string()
 }

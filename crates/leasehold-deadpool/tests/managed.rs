@@ -1,14 +1,15 @@
 //! A manager of one's own passes the conformance suite: here over tokio-postgres, whose adapter needs none.
 
-use std::fmt::Display;
+mod adapter;
 
+use adapter::{Ask, UnderTest, shown};
 use deadpool::managed::Object;
 use leasehold_core::{
     Credentials, Current, Error, ErrorKind, ExposeSecret, Party, Result as CoreResult, async_trait,
 };
 use leasehold_deadpool::{Connect, Manager, Settings, build};
 use leasehold_testbed::{
-    conformance::{Adapter, Connection, Pool, Target},
+    conformance::{Adapter, Pool, Target},
     conformance_tests,
 };
 use tokio_postgres::{Client, Config, NoTls};
@@ -71,33 +72,10 @@ impl Adapter for Managed {
     }
 }
 
-struct UnderTest(leasehold_deadpool::Pool<Connector>);
-
 #[async_trait]
-impl Pool for UnderTest {
-    async fn acquire(&self) -> Result<Box<dyn Connection>, String> {
-        Ok(Box::new(Borrowed(self.0.get().await.map_err(shown)?)))
-    }
-
-    async fn close(&self) {
-        self.0.close();
-    }
-
-    fn debug(&self) -> String {
-        format!("{:?}", self.0)
-    }
-}
-
-struct Borrowed(Object<Manager<Connector>>);
-
-#[async_trait]
-impl Connection for Borrowed {
-    async fn query(&mut self, sql: &'static str) -> Result<String, String> {
-        let row = self.0.query_one(sql, &[]).await.map_err(shown)?;
+impl Ask for Object<Manager<Connector>> {
+    async fn ask(&mut self, sql: &'static str) -> Result<String, String> {
+        let row = self.query_one(sql, &[]).await.map_err(shown)?;
         row.try_get(0).map_err(shown)
     }
-}
-
-fn shown(error: impl Display) -> String {
-    error.to_string()
 }

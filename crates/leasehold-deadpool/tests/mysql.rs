@@ -1,7 +1,8 @@
 //! A pool of mysql_async's connections passes the conformance suite on MariaDB.
 
-use std::fmt::Display;
+mod adapter;
 
+use adapter::{Ask, UnderTest, shown};
 use deadpool::managed::Object;
 use leasehold_core::{Credentials, Current, async_trait};
 use leasehold_deadpool::{
@@ -9,7 +10,7 @@ use leasehold_deadpool::{
     mysql::{self, MySql},
 };
 use leasehold_testbed::{
-    conformance::{Abilities, Adapter, Connection, Pool, Server, Target},
+    conformance::{Abilities, Adapter, Pool, Server, Target},
     conformance_tests,
 };
 use mysql_async::{OptsBuilder, prelude::Queryable};
@@ -51,33 +52,10 @@ impl Adapter for DeadpoolMySql {
     }
 }
 
-struct UnderTest(mysql::Pool);
-
 #[async_trait]
-impl Pool for UnderTest {
-    async fn acquire(&self) -> Result<Box<dyn Connection>, String> {
-        Ok(Box::new(Borrowed(self.0.get().await.map_err(shown)?)))
-    }
-
-    async fn close(&self) {
-        self.0.close();
-    }
-
-    fn debug(&self) -> String {
-        format!("{:?} {:?}", self.0, self.0.manager())
-    }
-}
-
-struct Borrowed(Object<Manager<MySql>>);
-
-#[async_trait]
-impl Connection for Borrowed {
-    async fn query(&mut self, sql: &'static str) -> Result<String, String> {
-        let row: Option<String> = self.0.query_first(sql).await.map_err(shown)?;
+impl Ask for Object<Manager<MySql>> {
+    async fn ask(&mut self, sql: &'static str) -> Result<String, String> {
+        let row: Option<String> = self.query_first(sql).await.map_err(shown)?;
         row.ok_or_else(|| "no row".to_owned())
     }
-}
-
-fn shown(error: impl Display) -> String {
-    error.to_string()
 }

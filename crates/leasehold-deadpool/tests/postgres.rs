@@ -1,12 +1,13 @@
 //! `deadpool_postgres::Pool` passes the conformance suite.
 
-use std::fmt::Display;
+mod adapter;
 
-use deadpool_postgres::{Object, Pool as Deadpool};
+use adapter::{Ask, UnderTest, shown};
+use deadpool_postgres::Object;
 use leasehold_core::{Credentials, Current, async_trait};
 use leasehold_deadpool::postgres::Postgres;
 use leasehold_testbed::{
-    conformance::{Adapter, Connection, Pool, Target},
+    conformance::{Adapter, Pool, Target},
     conformance_tests,
 };
 
@@ -33,34 +34,11 @@ impl Adapter for DeadpoolPostgres {
     }
 }
 
-struct UnderTest(Deadpool);
-
 #[async_trait]
-impl Pool for UnderTest {
-    async fn acquire(&self) -> Result<Box<dyn Connection>, String> {
-        Ok(Box::new(Borrowed(self.0.get().await.map_err(shown)?)))
-    }
-
-    async fn close(&self) {
-        self.0.close();
-    }
-
-    fn debug(&self) -> String {
-        format!("{:?}", self.0)
-    }
-}
-
-struct Borrowed(Object);
-
-#[async_trait]
-impl Connection for Borrowed {
-    async fn query(&mut self, sql: &'static str) -> Result<String, String> {
-        let statement = self.0.prepare_cached(sql).await.map_err(shown)?;
-        let row = self.0.query_one(&statement, &[]).await.map_err(shown)?;
+impl Ask for Object {
+    async fn ask(&mut self, sql: &'static str) -> Result<String, String> {
+        let statement = self.prepare_cached(sql).await.map_err(shown)?;
+        let row = self.query_one(&statement, &[]).await.map_err(shown)?;
         row.try_get(0).map_err(shown)
     }
-}
-
-fn shown(error: impl Display) -> String {
-    error.to_string()
 }

@@ -1,12 +1,13 @@
 //! `deadpool_redis::Pool` passes the conformance suite.
 
-use std::fmt::Display;
+mod adapter;
 
-use deadpool_redis::{Connection as Client, Pool as Deadpool, redis};
+use adapter::{Ask, UnderTest, shown};
+use deadpool_redis::{Connection as Client, redis};
 use leasehold_core::{Credentials, Current, async_trait};
 use leasehold_deadpool::redis::Redis;
 use leasehold_testbed::{
-    conformance::{Abilities, Adapter, Connection, Pool, Server, Target},
+    conformance::{Abilities, Adapter, Pool, Server, Target},
     conformance_tests,
 };
 
@@ -42,37 +43,14 @@ impl Adapter for DeadpoolRedis {
     }
 }
 
-struct UnderTest(Deadpool);
-
 #[async_trait]
-impl Pool for UnderTest {
-    async fn acquire(&self) -> Result<Box<dyn Connection>, String> {
-        Ok(Box::new(Borrowed(self.0.get().await.map_err(shown)?)))
-    }
-
-    async fn close(&self) {
-        self.0.close();
-    }
-
-    fn debug(&self) -> String {
-        format!("{:?}", self.0)
-    }
-}
-
-struct Borrowed(Client);
-
-#[async_trait]
-impl Connection for Borrowed {
-    async fn query(&mut self, command: &'static str) -> Result<String, String> {
+impl Ask for Client {
+    async fn ask(&mut self, command: &'static str) -> Result<String, String> {
         let mut words = command.split(' ');
         let mut command = redis::cmd(words.next().unwrap_or_default());
         for word in words {
             command.arg(word);
         }
-        command.query_async(&mut self.0).await.map_err(shown)
+        command.query_async(self).await.map_err(shown)
     }
-}
-
-fn shown(error: impl Display) -> String {
-    error.to_string()
 }
