@@ -239,7 +239,7 @@ impl Database {
                 // Superusers have no limit, but count; the one who asks has gone by then.
                 let sql = "SELECT count(*)::text FROM pg_stat_activity \
                            WHERE datname = current_database() AND pid <> pg_backend_pid()";
-                let limit = self.number(sql).await?.saturating_sub(yielding);
+                let limit = settled(|| self.number(sql)).await?.saturating_sub(yielding);
                 let database = self.postgres().database();
                 self.sql(&format!("ALTER DATABASE \"{database}\" CONNECTION LIMIT {limit}")).await?;
                 Ok(Full { inside: None })
@@ -248,16 +248,18 @@ impl Database {
                 // One more may come in, who is an administrator: whoever asks here.
                 let sql = "SELECT count(*) FROM information_schema.processlist \
                            WHERE command <> 'Daemon' AND id <> CONNECTION_ID()";
-                let limit = self.number(sql).await?.saturating_sub(yielding);
+                let limit = settled(|| self.number(sql)).await?.saturating_sub(yielding);
                 self.sql(&format!("SET GLOBAL max_connections = {limit}")).await?;
                 Ok(Full { inside: None })
             }
             Server::Redis => {
                 // Nobody is let in for being an administrator, so one stays inside.
                 let inside = self.redis()?.administrate().await?;
-                let clients = inside.command(&["CLIENT", "LIST"]).await?;
-                let limit =
-                    clients.as_str().unwrap_or_default().lines().count().saturating_sub(yielding).to_string();
+                let clients = settled(async || {
+                    let clients = inside.command(&["CLIENT", "LIST"]).await?;
+                    Ok(clients.as_str().unwrap_or_default().lines().count())
+                });
+                let limit = clients.await?.saturating_sub(yielding).to_string();
                 inside.command(&["CONFIG", "SET", "maxclients", &limit]).await?;
                 Ok(Full { inside: Some(inside) })
             }
@@ -323,6 +325,20 @@ impl Database {
     fn redis(&self) -> Result<&Redis, Failure> {
         self.testbed.redis().ok_or_else(|| Failure("there is no Redis".to_owned()))
     }
+}
+
+/// What three looks in a row agree on: a server lists what was closed for a moment longer.
+async fn settled(count: impl AsyncFn() -> Result<usize, Failure>) -> Result<usize, Failure> {
+    let (mut last, mut agreeing) = (None, 0);
+    for _ in 0..200 {
+        let now = count().await?;
+        agreeing = if last.replace(now) == Some(now) { agreeing + 1 } else { 0 };
+        if agreeing == 2 {
+            return Ok(now);
+        }
+        let_pass(Duration::from_millis(30)).await;
+    }
+    Err(Failure("connections come and go, and cannot be counted".to_owned()))
 }
 
 /// A server that takes no more connections.
