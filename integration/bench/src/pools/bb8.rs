@@ -1,9 +1,6 @@
 //! `bb8::Pool` over tokio-postgres.
 
-use std::{
-    io,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{io, sync::Arc};
 
 use ::bb8::ManageConnection;
 use anyhow::Result;
@@ -12,7 +9,7 @@ use leasehold_core::{Credentials, Current, ExposeSecret as _, async_trait};
 use tokio::time::Instant;
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::{Adapter, Pool, READ, Tuning, Way, newest::Switch};
+use super::{Adapter, Pool, READ, Tuning, Way, newest::Newest};
 use crate::server::Place;
 
 pub(super) struct Bb8;
@@ -40,7 +37,8 @@ impl Adapter for Bb8 {
                 Arc::new(Measured { pool, client: |client| client, size, ours: None })
             }
             Way::CloseAtCheckOut => {
-                let pool = ::bb8::Pool::builder().max_size(size).build(Newest::new(base, current)?).await?;
+                let newest = Newest::following(current, move |credentials| with(&base, credentials))?;
+                let pool = ::bb8::Pool::builder().max_size(size).build(ByHand(newest)).await?;
                 Arc::new(Measured { pool, client: |aged| &aged.client, size, ours: None })
             }
             Way::Leasehold => {
@@ -58,40 +56,25 @@ impl Adapter for Bb8 {
 }
 
 /// What rotates by hand: it connects as the newest configuration says, and refuses what is older.
-struct Newest {
-    config: Arc<RwLock<Config>>,
-    switch: Arc<Switch>,
-}
-
-impl Newest {
-    fn new(base: Config, current: Current<Credentials>) -> Result<Self> {
-        let config = Arc::new(RwLock::new(with(&base, current.get()?.secret())));
-        let (switch, newest) = (Switch::new(), Arc::clone(&config));
-        Arc::clone(&switch).follow(current, move |credentials| {
-            *newest.write().unwrap_or_else(PoisonError::into_inner) = with(&base, credentials);
-        });
-        Ok(Self { config, switch })
-    }
-}
+struct ByHand(Arc<Newest<Config>>);
 
 struct Aged {
     client: Client,
     opened: Instant,
 }
 
-impl ManageConnection for Newest {
+impl ManageConnection for ByHand {
     type Connection = Aged;
     type Error = io::Error;
 
     async fn connect(&self) -> io::Result<Aged> {
-        let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (client, connection) = config.connect(NoTls).await.map_err(io::Error::other)?;
+        let (client, connection) = self.0.get().connect(NoTls).await.map_err(io::Error::other)?;
         tokio::spawn(async move { drop(connection.await) });
         Ok(Aged { client, opened: Instant::now() })
     }
 
     async fn is_valid(&self, aged: &mut Aged) -> io::Result<()> {
-        if self.switch.is_stale(aged.opened.elapsed()) {
+        if self.0.is_stale(aged.opened.elapsed()) {
             return Err(io::Error::other("it is old"));
         }
         aged.client.simple_query("").await.map(drop).map_err(io::Error::other)

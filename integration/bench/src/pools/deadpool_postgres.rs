@@ -1,10 +1,6 @@
 //! `deadpool_postgres::Pool`.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use anyhow::Result;
 use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Pool as Deadpool, PoolBuilder};
@@ -12,7 +8,7 @@ use leasehold_core::{Credentials, Current, ExposeSecret as _, async_trait};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::{Adapter, Pool, READ, Tuning, Way, newest::Switch};
+use super::{Adapter, Pool, READ, Tuning, Way, newest::Newest};
 use crate::server::Place;
 
 pub(super) struct DeadpoolPostgres;
@@ -55,16 +51,12 @@ fn close_at_check_out(
     sized: impl FnOnce(PoolBuilder) -> PoolBuilder,
     current: Current<Credentials>,
 ) -> Result<Deadpool> {
-    let newest = Arc::new(RwLock::new(with(&base, current.get()?.secret())));
-    let switch = Switch::new();
-    let asked = Arc::clone(&switch);
-    let manager = Manager::from_connect(Config::new(), Newest(Arc::clone(&newest)), ManagerConfig::default());
+    let newest = Newest::following(current, move |credentials| with(&base, credentials))?;
+    let asked = Arc::clone(&newest);
+    let manager = Manager::from_connect(Config::new(), ByHand(newest), ManagerConfig::default());
     let builder = Deadpool::builder(manager).pre_recycle(Hook::sync_fn(move |_, connection| {
         if asked.is_stale(connection.age()) { Err(HookError::message("it is old")) } else { Ok(()) }
     }));
-    switch.follow(current, move |credentials| {
-        *newest.write().unwrap_or_else(PoisonError::into_inner) = with(&base, credentials);
-    });
     Ok(sized(builder).build()?)
 }
 
@@ -75,14 +67,14 @@ fn with(base: &Config, credentials: &Credentials) -> Config {
 }
 
 /// Connects as the newest options say.
-struct Newest(Arc<RwLock<Config>>);
+struct ByHand(Arc<Newest<Config>>);
 
 type Connecting<'a> =
     Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + 'a>>;
 
-impl Connect for Newest {
+impl Connect for ByHand {
     fn connect(&self, _: &Config) -> Connecting<'_> {
-        let config = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = self.0.get();
         Box::pin(async move {
             let (client, connection) = config.connect(NoTls).await?;
             let task = tokio::spawn(async move { drop(connection.await) });

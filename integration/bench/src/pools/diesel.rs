@@ -1,6 +1,6 @@
 //! diesel's own r2d2 pool of `PgConnection`s.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use anyhow::Result;
 use diesel::{
@@ -12,7 +12,7 @@ use diesel::{
 use leasehold_core::{Credentials, Current, ExposeSecret as _, async_trait};
 use tokio::{task::spawn_blocking, time::Instant};
 
-use super::{Adapter, Pool, READ, Tuning, Way, newest::Switch};
+use super::{Adapter, Pool, READ, Tuning, Way, newest::Newest};
 use crate::server::Place;
 
 pub(super) struct Diesel;
@@ -39,7 +39,7 @@ impl Adapter for Diesel {
                 measured(spawn_blocking(move || sized(size).build(manager)).await??, |connection| connection)
             }
             Way::CloseAtCheckOut => {
-                let manager = Newest::new(base, current)?;
+                let manager = ByHand(Newest::following(current, move |credentials| url(&base, credentials))?);
                 measured(spawn_blocking(move || sized(size).build(manager)).await??, |aged| {
                     &mut aged.connection
                 })
@@ -75,39 +75,24 @@ fn url(base: &str, credentials: &Credentials) -> String {
 
 /// What rotates by hand: it connects as the newest URL says, and refuses what is older.
 #[derive(Debug)]
-struct Newest {
-    url: Arc<RwLock<String>>,
-    switch: Arc<Switch>,
-}
-
-impl Newest {
-    fn new(base: String, current: Current<Credentials>) -> Result<Self> {
-        let newest = Arc::new(RwLock::new(url(&base, current.get()?.secret())));
-        let (switch, changed) = (Switch::new(), Arc::clone(&newest));
-        Arc::clone(&switch).follow(current, move |credentials| {
-            *changed.write().unwrap_or_else(PoisonError::into_inner) = url(&base, credentials);
-        });
-        Ok(Self { url: newest, switch })
-    }
-}
+struct ByHand(Arc<Newest<String>>);
 
 struct Aged {
     connection: PgConnection,
     opened: Instant,
 }
 
-impl ManageConnection for Newest {
+impl ManageConnection for ByHand {
     type Connection = Aged;
     type Error = r2d2::Error;
 
     fn connect(&self) -> Result<Aged, r2d2::Error> {
-        let url = self.url.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let connection = PgConnection::establish(&url).map_err(r2d2::Error::ConnectionError)?;
+        let connection = PgConnection::establish(&self.0.get()).map_err(r2d2::Error::ConnectionError)?;
         Ok(Aged { connection, opened: Instant::now() })
     }
 
     fn is_valid(&self, aged: &mut Aged) -> Result<(), r2d2::Error> {
-        if self.switch.is_stale(aged.opened.elapsed()) {
+        if self.0.is_stale(aged.opened.elapsed()) {
             return Err(r2d2::Error::ConnectionError(ConnectionError::BadConnection("it is old".to_owned())));
         }
         aged.connection.ping().map_err(r2d2::Error::QueryError)

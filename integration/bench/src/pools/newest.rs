@@ -2,12 +2,13 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use anyhow::Result;
 use leasehold_core::{Credentials, Current};
 use tokio::time::Instant;
 
@@ -41,6 +42,39 @@ impl Switch {
                 self.at.store(nanos(self.zero.elapsed()), Ordering::Release);
             }
         });
+    }
+}
+
+/// What such a pool's manager connects with.
+#[derive(Debug)]
+pub(super) struct Newest<T> {
+    value: RwLock<T>,
+    switch: Arc<Switch>,
+}
+
+impl<T: Clone + Send + Sync + 'static> Newest<T> {
+    /// Made of what is current, and made anew with each new value.
+    pub(super) fn following(
+        current: Current<Credentials>,
+        make: impl Fn(&Credentials) -> T + Send + 'static,
+    ) -> Result<Arc<Self>> {
+        let switch = Switch::new();
+        let value = RwLock::new(make(current.get()?.secret()));
+        let newest = Arc::new(Self { value, switch: Arc::clone(&switch) });
+        let changed = Arc::clone(&newest);
+        switch.follow(current, move |credentials| {
+            *changed.value.write().unwrap_or_else(PoisonError::into_inner) = make(credentials);
+        });
+        Ok(newest)
+    }
+
+    pub(super) fn get(&self) -> T {
+        self.value.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// As [`Switch::is_stale`].
+    pub(super) fn is_stale(&self, age: Duration) -> bool {
+        self.switch.is_stale(age)
     }
 }
 
