@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use crate::{
+    image::Image,
+    launcher::{Launcher, Product},
+};
+
 /// Says in a sentence what takes a while or changes the machine, such as installing something.
 pub type Report = fn(&str);
 
@@ -31,8 +36,10 @@ pub struct Config {
     pub mariadb: bool,
     /// Whether there is a Redis server, beside PostgreSQL.
     pub redis: bool,
-    /// What runs the servers.
-    pub launcher: Launcher,
+    /// What runs the servers; `None` leaves it to the variable `LEASEHOLD_LAUNCHER`, and without that they are processes.
+    pub launcher: Option<Launcher>,
+    /// Which server hands out secrets; `None` leaves it to the variable `LEASEHOLD_PRODUCT`, and without that it is OpenBao.
+    pub product: Option<Product>,
     /// Told what takes a while; it stays silent unless something is said.
     pub report: Report,
 }
@@ -61,15 +68,6 @@ pub enum Tls {
     Mutual,
 }
 
-/// What runs the servers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Launcher {
-    /// Processes of this machine.
-    #[default]
-    Processes,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -83,8 +81,19 @@ impl Default for Config {
             tls: Tls::default(),
             mariadb: false,
             redis: false,
-            launcher: Launcher::default(),
+            launcher: None,
+            product: None,
             report: |_| {},
         }
+    }
+}
+
+impl Config {
+    /// The images that containers of such a testbed run from.
+    pub fn images(&self, product: Product) -> Vec<Image> {
+        let mut images = vec![product.into(), Image::Postgres];
+        images.extend(self.mariadb.then_some(Image::MariaDb));
+        images.extend(self.redis.then_some(Image::Redis));
+        images
     }
 }

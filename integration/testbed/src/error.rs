@@ -68,6 +68,26 @@ pub enum Error {
         reason: String,
     },
 
+    /// The container engine did not do what it was asked for, or does not answer.
+    #[error("the container engine was asked for {request}: {reason}")]
+    Engine {
+        /// What it was asked for.
+        request: String,
+        /// Why it failed, with the causes.
+        reason: String,
+    },
+
+    /// A variable of the environment means nothing.
+    #[error("{variable} is `{value}`; it can be {wanted}")]
+    Variable {
+        /// The variable.
+        variable: &'static str,
+        /// What it says.
+        value: String,
+        /// What it can say.
+        wanted: String,
+    },
+
     /// A file could not be read or written.
     #[error("cannot use {}; if it is a cache of the testbed, CARGO_TARGET_DIR moves it", path.display())]
     File {

@@ -1,6 +1,9 @@
 //! The one endpoint of a Kubernetes API server that OpenBao calls at a login.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -11,11 +14,11 @@ use hyper::{
 use serde_json::{Value, json};
 
 use crate::{
-    backstage::Backstage,
     error::Result,
     jwt::{Claims, Signer},
     pki::Authority,
     serve::{Answer, Server, acceptor},
+    site::{Ground, Site},
 };
 
 /// Where a real API server answers.
@@ -24,28 +27,50 @@ const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 /// The audience of tokens for the API server itself.
 const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 
+const LOCALHOST: &str = "127.0.0.1";
+
+/// The machine that Docker Desktop's virtual one runs on.
+const DESKTOP: &str = "host.docker.internal";
+
 /// Answers token reviews over HTTPS as an API server does.
 #[derive(Debug)]
 pub(crate) struct ApiServer {
     server: Server,
+    /// What OpenBao knows this machine by.
+    host: String,
     reviewer: String,
 }
 
 impl ApiServer {
-    pub(crate) fn start(backstage: &Backstage, authority: &Authority, signer: Arc<Signer>) -> Result<Self> {
+    pub(crate) fn start(site: &Site, authority: &Authority, signer: Arc<Signer>) -> Result<Self> {
         let reviewer = signer.sign(&Claims {
             namespace: "openbao".into(),
             name: "token-reviewer".into(),
             audience: API_AUDIENCE.into(),
             ..Claims::default()
         })?;
-        let tls = acceptor(&authority.server()?)?;
-        let server = Server::start(backstage, Some(tls), move |request| answer(signer.clone(), request))?;
-        Ok(Self { server, reviewer })
+        let listen = |address: IpAddr, host: &str| {
+            let (tls, signer) = (acceptor(&authority.server(host)?)?, signer.clone());
+            Server::start(&site.backstage, address, Some(tls), move |request| answer(signer.clone(), request))
+        };
+        let here = Ipv4Addr::LOCALHOST.into();
+        let (server, host) = match &site.ground {
+            Ground::Machine => (listen(here, LOCALHOST)?, LOCALHOST.to_owned()),
+            Ground::Pod(pod) => {
+                let gateway = pod.gateway().map(|gateway| (gateway, gateway.to_string()));
+                let on_gateway = gateway.map(|(gateway, name)| (listen(gateway, &name), name));
+                match on_gateway {
+                    Some((Ok(server), name)) => (server, name),
+                    // The engine runs in a virtual machine, from where this name leads to our loopback.
+                    _ => (listen(here, DESKTOP)?, DESKTOP.to_owned()),
+                }
+            }
+        };
+        Ok(Self { server, host, reviewer })
     }
 
     pub(crate) fn address(&self) -> String {
-        format!("https://{}", self.server.address())
+        format!("https://{}:{}", self.host, self.server.address().port())
     }
 
     /// The token that OpenBao shows to be allowed to ask.

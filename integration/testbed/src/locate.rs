@@ -12,7 +12,7 @@ use crate::{
     config::Report,
     error::{Error, Result},
     install,
-    supervise::User,
+    process::User,
 };
 
 /// PostgreSQL's programs.
@@ -54,6 +54,19 @@ pub(crate) fn openbao(report: Report) -> Result<PathBuf> {
         Some(path) => Ok(path),
         None => install::openbao(report),
     }
+}
+
+/// Finds `vault`, which nothing installs.
+///
+/// `LEASEHOLD_VAULT` comes first, then `PATH`.
+pub(crate) fn vault() -> Result<PathBuf> {
+    let named = env::var_os("LEASEHOLD_VAULT").map(PathBuf::from);
+    let found = named.map_or_else(|| on_path("vault"), Some).filter(|path| path.is_file());
+    found.ok_or_else(|| Error::Missing {
+        program: "Vault",
+        searched: "where LEASEHOLD_VAULT says, nor on PATH".into(),
+        remedy: "install it from HashiCorp, or use its image with LEASEHOLD_LAUNCHER=containers".into(),
+    })
 }
 
 /// Finds PostgreSQL's programs, or installs them where we may.

@@ -1,25 +1,23 @@
 //! A MariaDB server.
 
+mod container;
+mod process;
 mod session;
-mod template;
 mod wire;
 
-use std::{fs, path::PathBuf};
-
-use tokio::{io::AsyncReadExt, net::UnixStream};
+use std::path::PathBuf;
 
 use crate::{
     backstage::Backstage,
-    config::Report,
-    error::{Error, Result},
-    locate,
+    error::Result,
     openbao::MARIADB_ROLE,
     ports::Port,
     postgres::password,
-    supervise::{Plan, Supervisor, supervised},
+    server::{Server, disturbed},
+    site::{Ground, Site},
 };
 pub use session::MariaDbSession;
-use wire::Address;
+use wire::{Address, Connection};
 
 /// The database that the service uses.
 const DATABASE: &str = "app";
@@ -30,32 +28,58 @@ pub(crate) const ADMIN: &str = "vault_admin";
 /// A MariaDB server with a database `app` and, in it, a table `measurements(id, value)` of 100 rows.
 #[derive(Debug)]
 pub struct MariaDb {
-    server: Supervisor,
+    server: Server,
     port: Port,
+    superuser: Superuser,
     admin_password: String,
     backstage: Backstage,
 }
 
-supervised!(MariaDb);
+/// How the superuser comes in.
+#[derive(Clone, Debug)]
+enum Superuser {
+    /// Through this socket in the server's folder, and nowhere else.
+    Socket(PathBuf),
+    /// Over TCP, with a password.
+    Password(String),
+}
+
+disturbed!(MariaDb);
+
+/// What a server of nobody's data is told: nothing is flushed, and the rest keeps the copy and the start small. Without
+/// names, no client is `localhost`.
+const SETTINGS: &[(&str, &str)] = &[
+    ("skip_name_resolve", "ON"),
+    ("max_connections", "60"),
+    ("innodb_flush_method", "nosync"),
+    ("innodb_flush_log_at_trx_commit", "2"),
+    ("innodb_doublewrite", "0"),
+    ("innodb_data_file_path", "ibdata1:5M:autoextend"),
+    ("innodb_autoextend_increment", "1"),
+    ("innodb_temp_data_file_path", "ibtmp1:5M:autoextend"),
+    ("innodb_log_file_size", "4M"),
+    ("innodb_buffer_pool_size", "8M"),
+    ("innodb_buffer_pool_dump_at_shutdown", "0"),
+    ("key_buffer_size", "1M"),
+    ("aria_pagecache_buffer_size", "1M"),
+];
 
 impl MariaDb {
-    pub(crate) async fn launch(backstage: &Backstage, report: Report) -> Result<Self> {
-        let programs = backstage.block(move || locate::mariadb(report)).await?;
-        let template = template::prepare(backstage, &programs, report).await?;
-        let copied = template.server(backstage, plan(&programs)?).await?;
-        let mariadb = Self::start(copied, backstage).await?;
+    pub(crate) async fn launch(site: &Site, port: Port) -> Result<Self> {
+        let (server, superuser) = match &site.ground {
+            Ground::Machine => process::server(site, &port).await?,
+            Ground::Pod(pod) => container::server(site, pod, &port).await?,
+        };
+        let mariadb = Self::start(site, server, port, superuser).await?;
         let (admin, password) = (ADMIN, &mariadb.admin_password);
         mariadb.execute(&format!("ALTER USER '{admin}'@'%' IDENTIFIED BY '{password}'")).await?;
         Ok(mariadb)
     }
 
-    /// Starts a server whose folder holds its data already.
-    async fn start(server: Supervisor, backstage: &Backstage) -> Result<Self> {
-        let port = Port::reserve()?;
-        let settings = server.folder().join("my.cnf");
-        fs::write(&settings, template::settings(server.folder(), port.number()))
-            .map_err(Error::file(&settings))?;
-        let mariadb = Self { server, port, admin_password: password(), backstage: backstage.clone() };
+    /// Starts a server that has its data, or makes it at its start.
+    async fn start(site: &Site, server: Server, port: Port, superuser: Superuser) -> Result<Self> {
+        let (admin_password, backstage) = (password(), site.backstage.clone());
+        let mariadb = Self { server, port, superuser, admin_password, backstage };
         mariadb.start_again().await?;
         Ok(mariadb)
     }
@@ -87,10 +111,10 @@ impl MariaDb {
 
     /// Starts it again after [`MariaDb::kill`] or [`MariaDb::stop`], and waits until it answers.
     pub async fn start_again(&self) -> Result<()> {
-        let socket = self.socket();
+        let (address, user) = (self.superuser_address(), self.superuser.clone());
         let answers = move || {
-            let socket = socket.clone();
-            async move { greets(&socket).await }
+            let (address, user) = (address.clone(), user.clone());
+            async move { Connection::open(&address, ROOT, user.password(), "mysql").await.is_ok() }
         };
         self.server.start(answers).await
     }
@@ -142,29 +166,53 @@ impl MariaDb {
     }
 
     async fn query_in(&self, database: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
-        let address = Address::Unix(self.socket());
-        MariaDbSession::open(&self.backstage, address, "root", "", database).await?.query(sql).await
+        let (address, password) = (self.superuser_address(), self.superuser.password());
+        MariaDbSession::open(&self.backstage, address, ROOT, password, database).await?.query(sql).await
     }
 
-    fn socket(&self) -> PathBuf {
-        template::socket(self.server.folder())
+    fn superuser_address(&self) -> Address {
+        match &self.superuser {
+            Superuser::Socket(socket) => Address::Unix(socket.clone()),
+            Superuser::Password(_) => Address::Tcp(self.port()),
+        }
     }
 }
 
-/// A server that does as it is told by its `my.cnf`.
-fn plan(programs: &locate::MariaDb) -> Result<Plan> {
-    Ok(Plan {
-        name: "MariaDB",
-        command: vec![programs.server.clone().into(), "--defaults-file=my.cnf".into()],
-        user: locate::unprivileged()?,
-        stop: "TERM",
-        // Its data goes as well, so there is nothing to be orderly about.
-        end: "KILL",
-    })
+impl Superuser {
+    fn password(&self) -> &str {
+        match self {
+            Self::Socket(_) => "",
+            Self::Password(password) => password,
+        }
+    }
 }
 
-/// The server speaks first, when it is ready.
-async fn greets(socket: &PathBuf) -> bool {
-    let Ok(mut stream) = UnixStream::connect(socket).await else { return false };
-    stream.read_u8().await.is_ok()
+const ROOT: &str = "root";
+
+/// What a service finds: a table that it may read, through a user that may pass the right on, and close sessions.
+///
+/// There is nobody without a name: such a user at `localhost` would be preferred to a named one at `%`.
+async fn fill(mariadb: &MariaDb, superuser_at: &str) -> Result<()> {
+    let others = format!(
+        "SELECT CONCAT('DROP USER ''', user, '''@''', host, ''';') FROM mysql.global_priv
+         WHERE user = '' AND host <> '' OR user = '{ROOT}' AND host <> '{superuser_at}'"
+    );
+    let others: String = mariadb.query_in("mysql", &others).await?.into_iter().flatten().flatten().collect();
+    mariadb
+        .query_in(
+            "mysql",
+            &format!(
+                "{others}
+                 CREATE DATABASE {DATABASE};
+                 CREATE TABLE {DATABASE}.measurements (
+                     id bigint PRIMARY KEY AUTO_INCREMENT, value double NOT NULL);
+                 INSERT INTO {DATABASE}.measurements (value)
+                     SELECT seq / 10.0 FROM {DATABASE}.seq_1_to_100;
+                 CREATE USER '{ADMIN}'@'%';
+                 GRANT CREATE USER, CONNECTION ADMIN ON *.* TO '{ADMIN}'@'%';
+                 GRANT SELECT ON {DATABASE}.* TO '{ADMIN}'@'%' WITH GRANT OPTION"
+            ),
+        )
+        .await
+        .map(drop)
 }

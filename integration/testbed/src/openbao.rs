@@ -4,10 +4,7 @@ mod api;
 mod configure;
 mod databases;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -15,20 +12,26 @@ use crate::{
     backstage::{Backstage, poll},
     config::{Config, Tls},
     error::{Error, Result},
+    image::Image,
+    launcher::Product,
     locate,
     pki::{Authority, Certificates},
-    ports::Port,
-    supervise::{Plan, Supervisor, supervised},
+    pod::{Container, Pod, SHOWN, Spec},
+    ports::{Port, Ports},
+    process::{Plan, Supervisor},
+    server::{Server, disturbed},
+    site::{Ground, Site},
 };
 use api::{Api, PATIENCE};
 pub(crate) use configure::{KUBERNETES_MOUNT, ROLE};
 pub(crate) use databases::{DB_ROLE, Database, MARIADB_ROLE, REDIS_ROLE};
 
-/// A server that needs to be unsealed after every start, with its storage in a temporary folder.
+/// A server that needs to be unsealed after every start, with its storage on disk: OpenBao, or Vault if that was asked for.
 #[derive(Debug)]
 pub struct OpenBao {
-    server: Supervisor,
-    binary: PathBuf,
+    server: Server,
+    product: Product,
+    command: Command,
     port: Port,
     tls_port: Option<Port>,
     certificates: Certificates,
@@ -38,42 +41,50 @@ pub struct OpenBao {
     backstage: Backstage,
 }
 
-supervised!(OpenBao);
+/// How its command-line client is run.
+#[derive(Clone, Debug)]
+enum Command {
+    /// From this machine.
+    Here(String),
+    /// In the server's container.
+    Inside(Arc<Container>),
+}
+
+disturbed!(OpenBao);
+
+/// The file with its configuration, in its folder.
+const CONFIGURATION: &str = "openbao.json";
 
 impl OpenBao {
     /// Starts, initializes and unseals a server that knows nothing yet.
     pub(crate) async fn launch(
-        backstage: &Backstage,
+        site: &Site,
         config: &Config,
+        product: Product,
         authority: &Authority,
+        ports: &Ports,
     ) -> Result<Self> {
-        let report = config.report;
-        let bao = backstage.block(move || locate::openbao(report)).await?;
-        let plan = Plan {
-            name: "OpenBao",
-            command: vec![bao.clone().into(), "server".into(), "-config=openbao.json".into()],
-            user: None,
-            stop: "TERM",
-            // Its storage goes as well, so there is nothing to be orderly about.
-            end: "KILL",
+        let (server, command) = match &site.ground {
+            Ground::Machine => process(site, product).await?,
+            Ground::Pod(pod) => container(site, pod, product).await?,
         };
-        let threads = backstage.clone();
-        let server = backstage.block(move || Supervisor::new(plan, &threads)).await?;
-        let port = Port::reserve()?;
-        let tls_port = if config.tls == Tls::Off { None } else { Some(Port::reserve()?) };
+        let (port, tls_port) = (ports.openbao.clone(), ports.openbao_tls.clone());
         let certificates = authority.write(server.folder())?;
-        write_configuration(server.folder(), &port, tls_port.as_ref(), config.tls, &certificates)?;
+        let settings = settings(site, product, server.folder(), ports, config.tls);
+        let path = server.folder().join(CONFIGURATION);
+        fs::write(&path, settings.to_string()).map_err(Error::file(path))?;
         let api = Api::new(format!("http://127.0.0.1:{}", port.number()))?;
         let mut openbao = Self {
             server,
-            binary: bao,
+            product,
+            command,
             port,
             tls_port,
             certificates,
             api,
             unseal_key: String::new(),
             root_accessor: String::new(),
-            backstage: backstage.clone(),
+            backstage: site.backstage.clone(),
         };
         openbao.start_process().await?;
         openbao.initialize().await?;
@@ -81,6 +92,11 @@ impl OpenBao {
         let root = openbao.request("GET", "auth/token/lookup-self", None).await?;
         openbao.root_accessor = root["data"]["accessor"].as_str().unwrap_or_default().into();
         Ok(openbao)
+    }
+
+    /// Which of the two it is.
+    pub fn product(&self) -> Product {
+        self.product
     }
 
     /// The address of plain HTTP, the same after every start.
@@ -103,9 +119,21 @@ impl OpenBao {
         self.api.token()
     }
 
-    /// The program, which is its command-line client as well.
-    pub fn binary(&self) -> &Path {
-        &self.binary
+    /// A shell's command line that runs its command-line client as root, up to the client's arguments.
+    ///
+    /// # Errors
+    ///
+    /// If the server is a container that is gone.
+    pub async fn client(&self) -> Result<String> {
+        Ok(match &self.command {
+            Command::Here(program) => {
+                format!("VAULT_ADDR={} VAULT_TOKEN={} {program}", self.address(), self.root_token())
+            }
+            Command::Inside(container) => {
+                let variables = format!("-e VAULT_ADDR={} -e VAULT_TOKEN={}", self.address(), self.root_token());
+                format!("docker exec {variables} {:.12} {}", container.id().await?, program(self.product))
+            }
+        })
     }
 
     /// Starts it again after [`OpenBao::kill`] or [`OpenBao::stop`], with the same port and storage, and unseals it.
@@ -129,7 +157,7 @@ impl OpenBao {
         });
         match active.await? {
             Some(_) => Ok(()),
-            None => Err(self.server.failed("did not become active after it was unsealed")),
+            None => Err(self.server.failed("did not become active after it was unsealed").await),
         }
     }
 
@@ -193,36 +221,93 @@ impl OpenBao {
     }
 }
 
-fn write_configuration(
-    folder: &Path,
-    port: &Port,
-    tls_port: Option<&Port>,
-    tls: Tls,
-    certificates: &Certificates,
-) -> Result<()> {
-    let mut listeners = vec![json!({
-        "tcp": { "address": format!("127.0.0.1:{}", port.number()), "tls_disable": true },
-    })];
-    if let Some(port) = tls_port {
+/// The program's name on `PATH` and in its image.
+fn program(product: Product) -> &'static str {
+    match product {
+        Product::OpenBao => "bao",
+        Product::Vault => "vault",
+    }
+}
+
+async fn process(site: &Site, product: Product) -> Result<(Server, Command)> {
+    let (report, threads) = (site.report, site.backstage.clone());
+    let supervisor = site.backstage.block(move || {
+        let program = match product {
+            Product::OpenBao => locate::openbao(report)?,
+            Product::Vault => locate::vault()?,
+        };
+        let client = Command::Here(program.display().to_string());
+        let configuration = format!("-config={CONFIGURATION}");
+        let plan = Plan {
+            name: product.name(),
+            command: vec![program.into(), "server".into(), configuration.into()],
+            user: None,
+            stop: "TERM",
+            // Its storage goes as well, so there is nothing to be orderly about.
+            end: "KILL",
+        };
+        Ok((Supervisor::new(&plan, &threads)?, client))
+    });
+    let (supervisor, client) = supervisor.await?;
+    Ok((Server::new(product.name(), Arc::new(supervisor), &site.backstage), client))
+}
+
+async fn container(site: &Site, pod: &Pod, product: Product) -> Result<(Server, Command)> {
+    let container = pod.container(Spec {
+        name: product.name(),
+        image: pod.image(Image::from(product)).await?,
+        // With its own name first, the entrypoint adds no folder of its own and still gives root up.
+        command: vec![
+            program(product).into(),
+            "server".into(),
+            format!("-config={SHOWN}/{CONFIGURATION}"),
+        ],
+        // A capability for locking memory, which is not asked for.
+        environment: vec![("SKIP_SETCAP", "true".into())],
+        stop: "TERM",
+    })?;
+    let container = Arc::new(container);
+    let server = Server::new(product.name(), container.clone(), &site.backstage);
+    Ok((server, Command::Inside(container)))
+}
+
+fn settings(site: &Site, product: Product, folder: &Path, ports: &Ports, tls: Tls) -> Value {
+    // Where the server finds its folder, and where it may write.
+    let (shown, storage) = match (&site.ground, product) {
+        (Ground::Machine, _) => (folder, folder.join("storage")),
+        (Ground::Pod(_), Product::OpenBao) => (Path::new(SHOWN), "/openbao/file/storage".into()),
+        (Ground::Pod(_), Product::Vault) => (Path::new(SHOWN), "/vault/file/storage".into()),
+    };
+    let listen = |port: &Port| format!("{}:{}", site.ground.listen(), port.number());
+    let mut listeners =
+        vec![json!({ "tcp": { "address": listen(&ports.openbao), "tls_disable": true } })];
+    if let Some(port) = &ports.openbao_tls {
         let mut listener = json!({
-            "address": format!("127.0.0.1:{}", port.number()),
-            "tls_cert_file": certificates.server,
-            "tls_key_file": certificates.server_key,
+            "address": listen(port),
+            "tls_cert_file": shown.join("server.pem"),
+            "tls_key_file": shown.join("server-key.pem"),
         });
         if tls == Tls::Mutual {
             listener["tls_require_and_verify_client_cert"] = true.into();
-            listener["tls_client_ca_file"] = json!(certificates.authority);
+            listener["tls_client_ca_file"] = json!(shown.join("ca.pem"));
         }
         listeners.push(json!({ "tcp": listener }));
     }
-    let configuration = json!({
+    let storage = match product {
         // Release 2.7 no longer has the storage called `file`.
-        "storage": { "pebbledb": { "path": folder.join("storage") } },
+        Product::OpenBao => json!({ "pebbledb": { "path": storage } }),
+        Product::Vault => json!({ "file": { "path": storage } }),
+    };
+    let mut settings = json!({
+        "storage": storage,
         "listener": listeners,
-        "api_addr": format!("http://127.0.0.1:{}", port.number()),
+        "api_addr": format!("http://127.0.0.1:{}", ports.openbao.number()),
         "disable_clustering": true,
         "log_level": "info",
     });
-    let path = folder.join("openbao.json");
-    fs::write(&path, configuration.to_string()).map_err(Error::file(path))
+    if product == Product::Vault {
+        // OpenBao has no such setting any more.
+        settings["disable_mlock"] = true.into();
+    }
+    settings
 }

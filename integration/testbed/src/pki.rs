@@ -55,9 +55,9 @@ impl Authority {
         &self.pem
     }
 
-    /// Issues a certificate for 127.0.0.1 and localhost.
-    pub(crate) fn server(&self) -> Result<Identity> {
-        self.issue("localhost", &["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth)
+    /// Issues a certificate for this machine, by its own names and the one that somebody else knows it by.
+    pub(crate) fn server(&self, host: &str) -> Result<Identity> {
+        self.issue("localhost", &["localhost", "127.0.0.1", host], ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     pub(crate) fn client(&self) -> Result<Identity> {
@@ -66,7 +66,7 @@ impl Authority {
 
     /// Writes the authority's certificate, and one each for a server and a client.
     pub(crate) fn write(&self, folder: &Path) -> Result<Certificates> {
-        let (server, client) = (self.server()?, self.client()?);
+        let (server, client) = (self.server("127.0.0.1")?, self.client()?);
         let write = |name: &str, content: &str| {
             let path = folder.join(name);
             fs::write(&path, content).map_err(Error::file(&path)).map(|()| path)

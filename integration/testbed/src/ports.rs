@@ -3,9 +3,11 @@
 use std::{
     fs::{self, File},
     net::TcpListener,
+    sync::Arc,
 };
 
 use crate::{
+    config::{Config, Tls},
     error::{Error, Result},
     locate,
 };
@@ -14,10 +16,10 @@ use crate::{
 ///
 /// It lies below the range that outgoing connections take theirs from, and its lock keeps other testbeds away: a
 /// server that is stopped and started again finds it free.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Port {
     number: u16,
-    _lock: File,
+    _lock: Arc<File>,
 }
 
 impl Port {
@@ -29,7 +31,7 @@ impl Port {
             let path = folder.join(number.to_string());
             let lock = File::create(&path).map_err(Error::file(&path))?;
             if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", number)).is_ok() {
-                return Ok(Self { number, _lock: lock });
+                return Ok(Self { number, _lock: Arc::new(lock) });
             }
         }
         Err(Error::System { what: "no free port", source: std::io::ErrorKind::AddrInUse.into() })
@@ -37,5 +39,34 @@ impl Port {
 
     pub(crate) fn number(&self) -> u16 {
         self.number
+    }
+}
+
+/// The ports of a testbed's servers.
+#[derive(Clone, Debug)]
+pub(crate) struct Ports {
+    pub(crate) openbao: Port,
+    pub(crate) openbao_tls: Option<Port>,
+    pub(crate) postgres: Port,
+    pub(crate) mariadb: Option<Port>,
+    pub(crate) redis: Option<Port>,
+}
+
+impl Ports {
+    pub(crate) fn reserve(config: &Config) -> Result<Self> {
+        let asked = |asked: bool| asked.then(Port::reserve).transpose();
+        Ok(Self {
+            openbao: Port::reserve()?,
+            openbao_tls: asked(config.tls != Tls::Off)?,
+            postgres: Port::reserve()?,
+            mariadb: asked(config.mariadb)?,
+            redis: asked(config.redis)?,
+        })
+    }
+
+    pub(crate) fn numbers(&self) -> Vec<u16> {
+        let always = [&self.openbao, &self.postgres];
+        let asked = [&self.openbao_tls, &self.mariadb, &self.redis];
+        always.into_iter().chain(asked.into_iter().flatten()).map(Port::number).collect()
     }
 }

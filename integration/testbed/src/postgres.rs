@@ -1,19 +1,19 @@
 //! A PostgreSQL server.
 
-mod template;
+mod container;
+mod process;
 
-use std::{fs::OpenOptions, io::Write, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use tokio::time::timeout;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use crate::{
     backstage::Backstage,
-    config::Report,
     error::{Error, Result, chain},
-    locate,
     ports::Port,
-    supervise::{Plan, Supervisor, supervised},
+    server::{Server, disturbed},
+    site::{Ground, Site},
 };
 
 /// The database that the service uses.
@@ -28,33 +28,52 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A PostgreSQL server with a database `app` and, in it, a table `measurements(id, value)` of 100 rows.
 #[derive(Debug)]
 pub struct Postgres {
-    server: Supervisor,
+    server: Server,
     port: Port,
+    superuser: Superuser,
     admin_password: String,
     backstage: Backstage,
 }
 
-supervised!(Postgres);
+/// How the superuser comes in.
+#[derive(Clone, Debug)]
+enum Superuser {
+    /// Through the socket in the server's folder, and nowhere else.
+    Socket(PathBuf),
+    /// Over TCP, with a password.
+    Password(String),
+}
+
+disturbed!(Postgres);
+
+/// What a server of nobody's data is told: nothing is flushed, and the rest keeps the copy and the start small.
+const SETTINGS: &[(&str, &str)] = &[
+    ("password_encryption", "scram-sha-256"),
+    ("fsync", "off"),
+    ("synchronous_commit", "off"),
+    ("full_page_writes", "off"),
+    ("shared_buffers", "16MB"),
+    ("max_connections", "60"),
+    ("min_wal_size", "4MB"),
+    ("max_wal_size", "64MB"),
+    ("log_line_prefix", "%m [%p] %u "),
+];
 
 impl Postgres {
-    pub(crate) async fn launch(backstage: &Backstage, report: Report) -> Result<Self> {
-        let programs = backstage.block(move || locate::postgres(report)).await?;
-        let template = template::prepare(backstage, &programs, report).await?;
-        let copied = template.server(backstage, plan(&programs)?).await?;
-        let postgres = Self::start(copied, backstage).await?;
+    pub(crate) async fn launch(site: &Site, port: Port) -> Result<Self> {
+        let (server, superuser) = match &site.ground {
+            Ground::Machine => process::server(site, &port).await?,
+            Ground::Pod(pod) => container::server(site, pod, &port).await?,
+        };
+        let postgres = Self::start(site, server, port, superuser).await?;
         postgres.execute(&format!("ALTER ROLE {ADMIN} PASSWORD '{}'", postgres.admin_password)).await?;
         Ok(postgres)
     }
 
-    /// Starts a server whose folder holds its data already.
-    async fn start(server: Supervisor, backstage: &Backstage) -> Result<Self> {
-        let port = Port::reserve()?;
-        let settings = server.folder().join("data/postgresql.conf");
-        let line =
-            format!("port = {}\nunix_socket_directories = '{}'\n", port.number(), server.folder().display());
-        let mut file = OpenOptions::new().append(true).open(&settings).map_err(Error::file(&settings))?;
-        file.write_all(line.as_bytes()).map_err(Error::file(&settings))?;
-        let postgres = Self { server, port, admin_password: password(), backstage: backstage.clone() };
+    /// Starts a server that has its data, or makes it at its start.
+    async fn start(site: &Site, server: Server, port: Port, superuser: Superuser) -> Result<Self> {
+        let (admin_password, backstage) = (password(), site.backstage.clone());
+        let postgres = Self { server, port, superuser, admin_password, backstage };
         postgres.start_again().await?;
         Ok(postgres)
     }
@@ -72,6 +91,18 @@ impl Postgres {
     /// The name of the service's database.
     pub fn database(&self) -> &'static str {
         DATABASE
+    }
+
+    /// The superuser's way into the service's database, as a connection URL.
+    pub fn superuser_url(&self) -> String {
+        let (host, port) = (self.host(), self.port());
+        match &self.superuser {
+            Superuser::Socket(folder) => {
+                let folder = folder.to_string_lossy().replace('/', "%2F");
+                format!("postgres://postgres@/{DATABASE}?host={folder}&port={port}")
+            }
+            Superuser::Password(password) => format!("postgres://postgres:{password}@{host}:{port}/{DATABASE}"),
+        }
     }
 
     /// Starts it again after [`Postgres::kill`] or [`Postgres::stop`], and waits until it answers.
@@ -128,20 +159,30 @@ impl Postgres {
 
     fn superuser(&self, database: &str) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(self.server.folder()).port(self.port()).user("postgres").dbname(database);
+        config.port(self.port()).user("postgres").dbname(database);
+        match &self.superuser {
+            Superuser::Socket(folder) => config.host_path(folder),
+            Superuser::Password(password) => config.host(self.host()).password(password),
+        };
         config
     }
 }
 
-/// A server that does as it is told by its `postgresql.conf`.
-fn plan(programs: &locate::Postgres) -> Result<Plan> {
-    Ok(Plan {
-        name: "PostgreSQL",
-        command: vec![programs.bin.join("postgres").into(), "-D".into(), "data".into()],
-        user: locate::unprivileged()?,
-        stop: "INT",
-        end: "QUIT",
-    })
+/// What a service finds: a table that it may read, through a role that OpenBao may pass on.
+async fn fill(postgres: &Postgres) -> Result<()> {
+    postgres.query_in("postgres", &format!("CREATE DATABASE {DATABASE}")).await?;
+    postgres
+        .execute(&format!(
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+             CREATE ROLE pipeline_reader NOLOGIN;
+             CREATE ROLE {ADMIN} LOGIN CREATEROLE;
+             GRANT pipeline_reader TO {ADMIN} WITH ADMIN OPTION;
+             CREATE TABLE measurements (
+                 id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, value double precision NOT NULL);
+             INSERT INTO measurements (value) SELECT n / 10.0 FROM generate_series(1, 100) AS n;
+             GRANT SELECT ON measurements TO pipeline_reader"
+        ))
+        .await
 }
 
 /// A password for an administrator.

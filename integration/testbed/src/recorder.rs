@@ -1,6 +1,7 @@
 //! A proxy in front of OpenBao that counts requests and answers in its stead.
 
 use std::{
+    net::Ipv4Addr,
     future::pending,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -122,7 +123,7 @@ impl Recorder {
             faults: Mutex::default(),
         });
         let shared = state.clone();
-        let server = Server::start(&backstage, None, move |request| handle(shared.clone(), request))?;
+        let server = Server::start(&backstage, Ipv4Addr::LOCALHOST.into(), None, move |request| handle(shared.clone(), request))?;
         Ok(Self { server, state, _backstage: backstage })
     }
 

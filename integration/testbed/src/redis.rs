@@ -3,19 +3,22 @@
 mod session;
 mod wire;
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use serde_json::Value;
 
 use crate::{
     backstage::Backstage,
-    config::Report,
     error::{Error, Result},
+    image::Image,
     locate,
     openbao::REDIS_ROLE,
     ports::Port,
     postgres::password,
-    supervise::{Plan, Supervisor, supervised},
+    pod::{SHOWN, Spec},
+    process::{Plan, Supervisor},
+    server::{Server, disturbed},
+    site::{Ground, Site},
 };
 pub use session::RedisSession;
 use wire::Connection;
@@ -29,38 +32,39 @@ pub(crate) const ADMIN: &str = "vault_admin";
 /// a restart takes the users that it made, and leaves their leases.
 #[derive(Debug)]
 pub struct Redis {
-    server: Supervisor,
+    server: Server,
     port: Port,
     password: String,
     admin_password: String,
     backstage: Backstage,
 }
 
-supervised!(Redis);
+disturbed!(Redis);
 
 impl Redis {
-    pub(crate) async fn launch(backstage: &Backstage, report: Report) -> Result<Self> {
-        let program = backstage.block(move || locate::redis(report)).await?;
-        let plan = Plan {
-            name: "Redis",
-            command: vec![program.into(), "redis.conf".into()],
-            user: locate::unprivileged()?,
-            stop: "TERM",
-            // Its data goes as well, so there is nothing to be orderly about.
-            end: "KILL",
+    pub(crate) async fn launch(site: &Site, port: Port) -> Result<Self> {
+        let server = match &site.ground {
+            Ground::Machine => process(site).await?,
+            Ground::Pod(pod) => {
+                let container = pod.container(Spec {
+                    name: Image::Redis.name(),
+                    image: pod.image(Image::Redis).await?,
+                    command: vec!["redis-server".into(), format!("{SHOWN}/redis.conf")],
+                    environment: Vec::new(),
+                    stop: "TERM",
+                })?;
+                Server::new(Image::Redis.name(), Arc::new(container), &site.backstage)
+            }
         };
-        let threads = backstage.clone();
-        let server = backstage.block(move || Supervisor::new(plan, &threads)).await?;
-        let port = Port::reserve()?;
         let redis = Self {
             server,
             port,
             password: password(),
             admin_password: password(),
-            backstage: backstage.clone(),
+            backstage: site.backstage.clone(),
         };
         let settings = redis.server.folder().join("redis.conf");
-        fs::write(&settings, redis.settings()).map_err(Error::file(&settings))?;
+        fs::write(&settings, redis.settings(site.ground.listen())).map_err(Error::file(&settings))?;
         redis.start_again().await?;
         redis.fill().await?;
         Ok(redis)
@@ -148,10 +152,10 @@ impl Redis {
     }
 
     /// Makes every write a line in a file, so that a kill takes nothing.
-    fn settings(&self) -> String {
+    fn settings(&self, listen: &str) -> String {
         let (port, password, admin_password) = (self.port(), &self.password, &self.admin_password);
         format!(
-            "bind 127.0.0.1
+            "bind {listen}
 port {port}
 save \"\"
 appendonly yes
@@ -173,6 +177,23 @@ user {ADMIN} on >{admin_password} +@connection +acl|setuser +acl|getuser +acl|de
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.command(&words).await.map(drop)
     }
+}
+
+/// A process that does as it is told by its `redis.conf`.
+async fn process(site: &Site) -> Result<Server> {
+    let (report, threads) = (site.report, site.backstage.clone());
+    let supervisor = site.backstage.block(move || {
+        let plan = Plan {
+            name: Image::Redis.name(),
+            command: vec![locate::redis(report)?.into(), "redis.conf".into()],
+            user: locate::unprivileged()?,
+            stop: "TERM",
+            // Its data goes as well, so there is nothing to be orderly about.
+            end: "KILL",
+        };
+        Supervisor::new(&plan, &threads)
+    });
+    Ok(Server::new(Image::Redis.name(), Arc::new(supervisor.await?), &site.backstage))
 }
 
 /// The user that Redis begins with; others come in only by name.

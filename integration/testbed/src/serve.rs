@@ -1,6 +1,6 @@
 //! The small HTTP servers of the testbed: one handler, with or without TLS.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::{IpAddr, SocketAddr}, sync::Arc};
 
 use http_body_util::Full;
 use hyper::{
@@ -41,14 +41,19 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens on a free port of the loopback interface.
-    pub(crate) fn start<H, F>(backstage: &Backstage, tls: Option<TlsAcceptor>, handler: H) -> Result<Self>
+    /// Listens on a free port of one of this machine's addresses.
+    pub(crate) fn start<H, F>(
+        backstage: &Backstage,
+        address: IpAddr,
+        tls: Option<TlsAcceptor>,
+        handler: H,
+    ) -> Result<Self>
     where
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
-        let no_listener = "could not listen on a port of 127.0.0.1";
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(Error::system(no_listener))?;
+        let no_listener = "could not listen on a port of this machine";
+        let listener = std::net::TcpListener::bind((address, 0)).map_err(Error::system(no_listener))?;
         listener.set_nonblocking(true).map_err(Error::system(no_listener))?;
         let address = listener.local_addr().map_err(Error::system(no_listener))?;
         let _runtime = backstage.handle().enter();

@@ -9,22 +9,26 @@ use tokio::time::interval;
 
 use crate::{
     backstage::Backstage,
-    config::{Config, Launcher},
+    config::Config,
     error::Result,
     jwt::Signer,
     kubernetes::ApiServer,
+    launcher::{Launcher, Product},
     mariadb::MariaDb,
     openbao::{DB_ROLE, Database, KUBERNETES_MOUNT, OpenBao, ROLE},
     pki::Authority,
+    pod::Pod,
+    ports::Ports,
     postgres::Postgres,
     recorder::Recorder,
     redis::Redis,
     service_account::ServiceAccount,
+    site::{Ground, Site},
 };
 
 /// OpenBao, PostgreSQL, the other databases asked for and a service account, set up for each other.
 ///
-/// Dropping it ends the servers and removes their folders, and waits until that is done. The same happens, without
+/// Dropping it ends the servers and removes their folders or containers, and waits until that is done. The same happens, without
 /// anybody waiting, when the process ends in any other way.
 #[derive(Debug)]
 pub struct Testbed {
@@ -35,22 +39,37 @@ pub struct Testbed {
     redis: Option<Redis>,
     database_url: String,
     _cluster: ApiServer,
+    // Last: what the containers share goes after them.
+    _site: Site,
 }
 
 impl Testbed {
-    /// Starts and configures everything; installs what is missing where it can.
+    /// Starts and configures everything; installs or pulls what is missing where it can.
     pub async fn start(config: Config) -> Result<Self> {
-        // A second launcher has to say here what stands in for `Supervisor`.
-        let Launcher::Processes = config.launcher;
+        let product = config.product.map_or_else(Product::from_env, Ok)?;
+        let launcher = config.launcher.map_or_else(Launcher::from_env, Ok)?;
+        let launcher = launcher.decide(&config.images(product), config.report).await?;
         let backstage = Backstage::new()?;
+        let ports = Ports::reserve(&config)?;
+        let ground = match launcher {
+            Launcher::Containers => {
+                Ground::Pod(Pod::start(&backstage, ports.numbers(), config.report).await?)
+            }
+            Launcher::Processes | Launcher::Auto => Ground::Machine,
+        };
+        let site = Site { backstage, ground, report: config.report };
+        Self::start_on(site, config, product, ports).await
+    }
+
+    async fn start_on(site: Site, config: Config, product: Product, ports: Ports) -> Result<Self> {
         let authority = Authority::new()?;
         let signer = Arc::new(Signer::new()?);
-        let cluster = ApiServer::start(&backstage, &authority, signer.clone())?;
+        let cluster = ApiServer::start(&site, &authority, signer.clone())?;
         let (openbao, postgres, mariadb, redis) = tokio::try_join!(
-            OpenBao::launch(&backstage, &config, &authority),
-            Postgres::launch(&backstage, config.report),
-            asked(config.mariadb, MariaDb::launch(&backstage, config.report)),
-            asked(config.redis, Redis::launch(&backstage, config.report)),
+            OpenBao::launch(&site, &config, product, &authority, &ports),
+            Postgres::launch(&site, ports.postgres.clone()),
+            asked(ports.mariadb.clone().map(|port| MariaDb::launch(&site, port))),
+            asked(ports.redis.clone().map(|port| Redis::launch(&site, port))),
         )?;
         let mut databases = vec![Database::postgres(&postgres)];
         databases.extend(mariadb.as_ref().map(Database::mariadb));
@@ -58,10 +77,19 @@ impl Testbed {
         openbao.configure(&config, databases, &cluster, authority.pem()).await?;
         let service_account = ServiceAccount::new(openbao.folder().join("serviceaccount"), signer)?;
         let service_account = Arc::new(service_account);
-        backstage.spawn(rotate_like_the_kubelet(Arc::downgrade(&service_account)));
+        site.backstage.spawn(rotate_like_the_kubelet(Arc::downgrade(&service_account)));
         let database_url =
             format!("postgres://{}:{}/{}", postgres.host(), postgres.port(), postgres.database());
-        Ok(Self { service_account, openbao, postgres, mariadb, redis, database_url, _cluster: cluster })
+        Ok(Self {
+            service_account,
+            openbao,
+            postgres,
+            mariadb,
+            redis,
+            database_url,
+            _cluster: cluster,
+            _site: site,
+        })
     }
 
     /// The OpenBao server.
@@ -145,8 +173,11 @@ impl Drop for Testbed {
     }
 }
 
-async fn asked<T>(asked: bool, launch: impl Future<Output = Result<T>>) -> Result<Option<T>> {
-    if asked { launch.await.map(Some) } else { Ok(None) }
+async fn asked<T>(launch: Option<impl Future<Output = Result<T>>>) -> Result<Option<T>> {
+    match launch {
+        Some(launch) => launch.await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The kubelet replaces a token of an hour when four fifths of it are over.

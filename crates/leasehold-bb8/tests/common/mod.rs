@@ -27,9 +27,7 @@ impl Admin {
         static SHARED: OnceCell<Testbed> = OnceCell::const_new();
         let start = || async { Testbed::start(Config::default()).await.unwrap() };
         let testbed = SHARED.get_or_init(start).await;
-        let postgres = testbed.postgres();
-        let mut config = tokio_postgres::Config::new();
-        config.host_path(postgres.folder()).port(postgres.port()).user("postgres").dbname("app");
+        let config: tokio_postgres::Config = testbed.postgres().superuser_url().parse().unwrap();
         let (client, connection) = config.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
         Self { client: Arc::new(client), testbed }

@@ -16,7 +16,7 @@ use crate::error::{Error, Result, chain};
 pub(super) type Rows = Vec<Vec<Option<String>>>;
 
 /// Where the server listens.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Address {
     /// A port of the loopback interface.
     Tcp(u16),

@@ -55,7 +55,7 @@ async fn keep(options: &Options, interrupt: &Interrupt) -> Result<()> {
     }
     let file = leasehold_testbed::target_folder().join("testbed").join("env");
     write(&file, &environment).with_context(|| format!("writing {}", file.display()))?;
-    let (bao, shown) = (testbed.openbao().binary().display(), file.display());
+    let (client, shown) = (testbed.openbao().client().await?, file.display());
     output::line(&format!(
         "{servers} are up until Ctrl-C. In another terminal:\n\n  source {shown}\n\n{environment}"
     ));
@@ -63,7 +63,7 @@ async fn keep(options: &Options, interrupt: &Interrupt) -> Result<()> {
     output::line("  cargo run --package quickstart    # rows, read by a user that did not exist before");
     output::line("  cargo testbed demo --external --query 'SELECT count(*) FROM measurements'");
     let revoke =
-        format!("VAULT_TOKEN=\"$TESTBED_ROOT_TOKEN\" {bao} lease revoke -prefix database/creds/pipeline");
+        format!("{client} lease revoke -prefix database/creds/pipeline");
     output::line(&format!("  {revoke}    # and watch the demo"));
     interrupt.asked().await;
     // Another `up` may have written its own meanwhile.

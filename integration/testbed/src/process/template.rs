@@ -12,7 +12,8 @@ use crate::{
     config::Report,
     error::{Error, Result},
     locate::{self, cache, locked},
-    supervise::{Plan, Supervisor},
+    process::{Plan, Supervisor},
+    server::{Runner as _, Server},
 };
 
 /// A data folder in the cache.
@@ -22,7 +23,7 @@ pub(crate) struct Template {
 }
 
 /// Returns the template of a name, for our user; if it is not there, the data of a server that was made and stopped.
-pub(crate) async fn prepare<F: Future<Output = Result<Supervisor>>>(
+pub(crate) async fn prepare<F: Future<Output = Result<Server>>>(
     backstage: &Backstage,
     name: &str,
     program: &str,
@@ -58,7 +59,7 @@ impl Template {
     pub(crate) async fn server(self, backstage: &Backstage, plan: Plan) -> Result<Supervisor> {
         let threads = backstage.clone();
         let work = move || {
-            let server = Supervisor::new(plan, &threads)?;
+            let server = Supervisor::new(&plan, &threads)?;
             copy(&self.data, &server.folder().join("data"))?;
             Ok(server)
         };

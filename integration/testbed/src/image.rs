@@ -1,0 +1,179 @@
+//! Which image a server runs from.
+
+use std::env;
+
+use crate::{launcher::Product, pod::engine::Engine};
+use crate::{
+    config::Report,
+    error::{Error, Result},
+};
+
+/// A server that there is an image of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Image {
+    /// OpenBao.
+    OpenBao,
+    /// HashiCorp's Vault.
+    Vault,
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB.
+    MariaDb,
+    /// Redis.
+    Redis,
+    /// A Kubernetes cluster.
+    K3s,
+}
+
+impl Image {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::OpenBao, Self::Vault, Self::Postgres, Self::MariaDb, Self::Redis, Self::K3s];
+
+    /// The server's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OpenBao => "OpenBao",
+            Self::Vault => "Vault",
+            Self::Postgres => "PostgreSQL",
+            Self::MariaDb => "MariaDB",
+            Self::Redis => "Redis",
+            Self::K3s => "k3s",
+        }
+    }
+
+    /// The variable that names another image than the public one.
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::OpenBao => "LEASEHOLD_IMAGE_OPENBAO",
+            Self::Vault => "LEASEHOLD_IMAGE_VAULT",
+            Self::Postgres => "LEASEHOLD_IMAGE_POSTGRES",
+            Self::MariaDb => "LEASEHOLD_IMAGE_MARIADB",
+            Self::Redis => "LEASEHOLD_IMAGE_REDIS",
+            Self::K3s => "LEASEHOLD_IMAGE_K3S",
+        }
+    }
+
+    /// The image on the public hub, at its current major version.
+    pub fn public(self) -> &'static str {
+        match self {
+            Self::OpenBao => "openbao/openbao:2",
+            Self::Vault => "hashicorp/vault:1.21",
+            Self::Postgres => "postgres:18",
+            Self::MariaDb => "mariadb:12",
+            Self::Redis => "redis:8",
+            Self::K3s => "rancher/k3s:v1.34.1-k3s1",
+        }
+    }
+
+    /// What `cargo testbed images` builds where nothing can be pulled; of Vault and k3s it cannot.
+    ///
+    /// A name at `localhost` is never looked for on the hub, where somebody else might own it.
+    pub fn local(self) -> Option<&'static str> {
+        match self {
+            Self::OpenBao => Some("localhost/leasehold/openbao:local"),
+            Self::Postgres => Some("localhost/leasehold/postgres:local"),
+            Self::MariaDb => Some("localhost/leasehold/mariadb:local"),
+            Self::Redis => Some("localhost/leasehold/redis:local"),
+            Self::Vault | Self::K3s => None,
+        }
+    }
+
+    /// What [`Image::variable`] names.
+    pub fn named(self) -> Option<String> {
+        env::var(self.variable()).ok().filter(|name| !name.is_empty())
+    }
+
+    /// Where to look for it, in this order: what the variable names and nothing else, or the public one, then the local one.
+    pub fn candidates(self) -> Vec<String> {
+        match self.named() {
+            Some(name) => vec![name],
+            None => std::iter::once(self.public()).chain(self.local()).map(str::to_owned).collect(),
+        }
+    }
+
+    /// The first candidate that is there; none is pulled.
+    pub(crate) async fn at_hand(self, engine: &Engine) -> Result<Option<String>> {
+        for candidate in self.candidates() {
+            if engine.has_image(&candidate).await? {
+                return Ok(Some(candidate));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first candidate that is there, else the first one pulled.
+    pub(crate) async fn find(self, engine: &Engine, report: Report) -> Result<String> {
+        if let Some(image) = self.at_hand(engine).await? {
+            return Ok(image);
+        }
+        let image = self.named().unwrap_or_else(|| self.public().into());
+        report(&format!("pulling {image}, once"));
+        match engine.pull(&image).await {
+            Ok(()) => Ok(image),
+            Err(error) => Err(Error::Missing {
+                program: self.name(),
+                searched: format!("as the image {image}, and it cannot be pulled ({error})"),
+                remedy: self.remedy(),
+            }),
+        }
+    }
+
+    fn remedy(self) -> String {
+        let variable = self.variable();
+        match self.local() {
+            Some(_) => format!("build one with `cargo testbed images`, or name yours in {variable}"),
+            None => format!("name yours in {variable}"),
+        }
+    }
+}
+
+impl From<Product> for Image {
+    fn from(product: Product) -> Self {
+        match product {
+            Product::OpenBao => Self::OpenBao,
+            Product::Vault => Self::Vault,
+        }
+    }
+}
+
+/// Repository and tag, as they are given to whoever puts a colon between them; a digest stays with the tag.
+pub(crate) fn split(image: &str) -> (String, String) {
+    if let Some((name, digest)) = image.split_once('@') {
+        // `name:@digest` means nothing; the colon that joins them is the digest's own.
+        let (algorithm, digest) = digest.split_once(':').unwrap_or((digest, ""));
+        return (format!("{name}@{algorithm}"), digest.into());
+    }
+    match image.rsplit_once(':') {
+        // A colon before a slash is a registry's port.
+        Some((name, tag)) if !tag.contains('/') => (name.into(), tag.into()),
+        _ => (image.into(), "latest".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_split_where_its_tag_begins() {
+        let table = [
+            ("redis", ("redis", "latest")),
+            ("redis:8", ("redis", "8")),
+            ("localhost:5000/redis", ("localhost:5000/redis", "latest")),
+            ("localhost:5000/redis:8", ("localhost:5000/redis", "8")),
+            ("redis@sha256:abc", ("redis@sha256", "abc")),
+        ];
+        for (image, (name, tag)) in table {
+            assert_eq!(split(image), (name.into(), tag.into()), "{image}");
+        }
+    }
+
+    #[test]
+    fn what_is_built_here_is_never_looked_for_on_a_hub() {
+        for image in Image::ALL {
+            assert!(image.local().is_none_or(|name| name.starts_with("localhost/")));
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! A server as a container.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex as SyncMutex, PoisonError,
+        mpsc::{Receiver, channel},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use testcontainers::{
+    ContainerAsync, ContainerRequest, GenericImage, ImageExt as _,
+    bollard::{
+        Docker,
+        errors::Error as DockerError,
+        models::{HostConfig, Mount, MountTypeEnum},
+        query_parameters::KillContainerOptionsBuilder,
+    },
+    runners::AsyncRunner as _,
+};
+use tokio::sync::Mutex;
+
+use super::{LABEL, Pod, engine::Engine};
+use crate::{
+    backstage::{Backstage, poll},
+    error::{Error, Result, chain},
+    image::split,
+    server::Runner,
+};
+
+/// Where a container finds its server's folder.
+pub(crate) const SHOWN: &str = "/leasehold";
+
+/// How long a server may take to stop in an orderly way, as for a process.
+const STOP: Duration = Duration::from_secs(6);
+
+/// How long a container may take to be removed.
+const FAREWELL: Duration = Duration::from_secs(20);
+
+/// What to run, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    /// The server's name in messages.
+    pub(crate) name: &'static str,
+    /// The image.
+    pub(crate) image: String,
+    /// What its entrypoint is given.
+    pub(crate) command: Vec<String>,
+    /// Its environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// The signal of an orderly stop, without `SIG`.
+    pub(crate) stop: &'static str,
+}
+
+/// A container of a pod, which is removed with it and shown its folder at [`SHOWN`].
+#[derive(Debug)]
+pub(crate) struct Container {
+    spec: Spec,
+    folder: PathBuf,
+    holder: Holder,
+    pod: Pod,
+}
+
+impl Container {
+    pub(super) fn new(pod: Pod, spec: Spec, folder: PathBuf) -> Self {
+        Self { spec, folder, holder: Holder::new(pod.engine().threads()), pod }
+    }
+
+    /// The engine's name for it, once it was started.
+    pub(crate) async fn id(&self) -> Result<String> {
+        self.holder.id().await
+    }
+
+    fn request(&self) -> ContainerRequest<GenericImage> {
+        let (name, tag) = split(&self.spec.image);
+        let network = format!("container:{}", self.pod.0.network);
+        let folder = self.folder.to_string_lossy().into_owned();
+        let join = move |host: &mut HostConfig| {
+            // testcontainers would make a network of that name.
+            host.network_mode = Some(network.clone());
+            host.publish_all_ports = None;
+            host.port_bindings = None;
+            host.mounts = Some(vec![Mount {
+                target: Some(SHOWN.into()),
+                source: Some(folder.clone()),
+                typ: Some(MountTypeEnum::BIND),
+                read_only: Some(true),
+                ..Mount::default()
+            }]);
+        };
+        let mut request = GenericImage::new(name, tag)
+            .with_cmd(&self.spec.command)
+            .with_label(LABEL, &self.pod.0.name)
+            // Where SELinux is on, a container may not read a folder that is not labelled for it.
+            .with_security_opt("label=disable")
+            .with_host_config_modifier(join);
+        for (name, value) in &self.spec.environment {
+            request = request.with_env_var(*name, value);
+        }
+        request
+    }
+
+    async fn signal(&self, signal: &'static str) -> Result<()> {
+        let options = KillContainerOptionsBuilder::new().signal(signal).build();
+        self.order("signal", |docker, id| async move { docker.kill_container(&id, Some(options)).await }).await
+    }
+
+    /// Gives the engine an order about this container. That it is not in the state for that is no error, as it is none
+    /// for a process.
+    async fn order<F>(&self, what: &str, give: impl FnOnce(Docker, String) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<(), DockerError>> + Send + 'static,
+    {
+        let id = self.holder.id().await?;
+        let request = format!("{what} {}", self.spec.name);
+        let order = |docker| {
+            let given = give(docker, id);
+            async move {
+                match given.await {
+                    Err(DockerError::DockerResponseServerError { status_code: 304 | 409, .. }) => Ok(()),
+                    // The engine of long ago: cannot pause what does not run.
+                    Err(DockerError::DockerResponseServerError { status_code: 500, message })
+                        if message.contains("not running") || message.contains("not paused") =>
+                    {
+                        Ok(())
+                    }
+                    given => given,
+                }
+            }
+        };
+        self.pod.engine().ask(&request, order).await
+    }
+
+    /// Whether it is gone within a time.
+    async fn ends(&self, within: Duration) -> Result<bool> {
+        let (holder, engine) = (self.holder.clone(), self.pod.engine().clone());
+        let gone = self.pod.engine().run(async move {
+            poll(within, || async { Ok((!holder.runs(&engine).await?).then_some(())) }).await
+        });
+        Ok(gone.await?.is_some())
+    }
+}
+
+#[async_trait]
+impl Runner for Container {
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    async fn start(&self) -> Result<()> {
+        self.holder.start(self.pod.engine(), self.spec.name, self.request()).await
+    }
+
+    async fn alive(&self) -> Result<bool> {
+        self.holder.runs(self.pod.engine()).await
+    }
+
+    async fn pause(&self) -> Result<()> {
+        self.order("pause", |docker, id| async move { docker.pause_container(&id).await }).await
+    }
+
+    async fn resume(&self) -> Result<()> {
+        self.order("unpause", |docker, id| async move { docker.unpause_container(&id).await }).await
+    }
+
+    async fn kill(&self) -> Result<()> {
+        self.signal("KILL").await?;
+        // What is frozen cannot end.
+        self.resume().await?;
+        if self.ends(FAREWELL).await? {
+            return Ok(());
+        }
+        Err(Error::Engine { request: format!("kill {}", self.spec.name), reason: "it still runs".into() })
+    }
+
+    async fn stop(&self) -> Result<()> {
+        self.resume().await?;
+        self.signal(self.spec.stop).await?;
+        if self.ends(STOP).await? { Ok(()) } else { self.kill().await }
+    }
+
+    async fn log(&self) -> String {
+        self.holder.log(self.pod.engine()).await
+    }
+
+    fn release(&self) {
+        self.holder.release();
+    }
+}
+
+/// Holds a container until it is to be removed, on the threads that talk to the engine.
+#[derive(Clone)]
+pub(super) struct Holder(Arc<Held>);
+
+struct Held {
+    container: Arc<Mutex<Option<ContainerAsync<GenericImage>>>>,
+    removed: SyncMutex<Option<Receiver<()>>>,
+    threads: Backstage,
+}
+
+impl Holder {
+    pub(super) fn new(threads: &Backstage) -> Self {
+        Self(Arc::new(Held {
+            container: Arc::default(),
+            removed: SyncMutex::default(),
+            threads: threads.clone(),
+        }))
+    }
+
+    /// Starts it: makes it the first time, and starts the same one again later.
+    pub(super) async fn start(
+        &self,
+        engine: &Engine,
+        name: &'static str,
+        request: ContainerRequest<GenericImage>,
+    ) -> Result<()> {
+        let slot = self.0.container.clone();
+        let work = async move {
+            let mut slot = slot.lock().await;
+            let started = match &*slot {
+                Some(container) => container.start().await,
+                None => request.start().await.map(|container| *slot = Some(container)),
+            };
+            started.map_err(|error| Error::Engine {
+                request: format!("a container of {name}"),
+                reason: chain(&error),
+            })
+        };
+        engine.run(work).await
+    }
+
+    pub(super) async fn id(&self) -> Result<String> {
+        let container = self.0.container.lock().await;
+        container.as_ref().map(|container| container.id().to_owned()).ok_or_else(gone)
+    }
+
+    async fn runs(&self, engine: &Engine) -> Result<bool> {
+        let id = self.id().await?;
+        let inspect = |docker: Docker| async move { docker.inspect_container(&id, None).await };
+        let state = engine.ask("a container's state", inspect).await?.state;
+        Ok(state.and_then(|state| state.running).unwrap_or_default())
+    }
+
+    async fn log(&self, engine: &Engine) -> String {
+        let slot = self.0.container.clone();
+        let work = async move {
+            let slot = slot.lock().await;
+            let Some(container) = &*slot else { return Ok(Vec::new()) };
+            let (stdout, stderr) = tokio::join!(container.stdout_to_vec(), container.stderr_to_vec());
+            Ok([stdout.unwrap_or_default(), stderr.unwrap_or_default()].concat())
+        };
+        let log = engine.run(work).await.unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Begins to remove it.
+    pub(super) fn release(&self) {
+        self.0.release();
+    }
+}
+
+impl Held {
+    fn release(&self) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        if removed.is_some() {
+            return;
+        }
+        let (tell, told) = channel();
+        *removed = Some(told);
+        let slot = self.container.clone();
+        self.threads.spawn(async move {
+            if let Some(container) = slot.lock().await.take()
+                && let Err(error) = container.rm().await
+            {
+                // The reaper tries again.
+                tracing::warn!(error = %chain(&error), "a container was not removed");
+            }
+            let _ = tell.send(());
+        });
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.release();
+        let removed = self.removed.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if removed.take().is_some_and(|removed| removed.recv_timeout(FAREWELL).is_err()) {
+            tracing::warn!("a container is still being removed");
+        }
+    }
+}
+
+impl std::fmt::Debug for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Holder").finish_non_exhaustive()
+    }
+}
+
+fn gone() -> Error {
+    Error::System {
+        what: "the server was already taken down, or never started",
+        source: std::io::ErrorKind::NotConnected.into(),
+    }
+}

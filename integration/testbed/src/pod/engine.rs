@@ -1,0 +1,167 @@
+//! The container engine.
+
+use std::{
+    future::Future,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use testcontainers::{
+    GenericImage, ImageExt as _,
+    bollard::{Docker, errors::Error as DockerError},
+    core::client::docker_client_instance,
+    runners::AsyncRunner as _,
+};
+use tokio::time::timeout;
+
+use crate::{
+    backstage::Backstage,
+    config::Report,
+    error::{Error, Result, chain},
+    image::{Image, split},
+};
+
+/// How long an engine may take to say that it is there.
+const GREETING: Duration = Duration::from_secs(5);
+
+/// How long an answer may take; a container's start is the slowest.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an image may take to be pulled.
+const PULL: Duration = Duration::from_secs(900);
+
+/// Whatever answers where testcontainers looks for Docker: `DOCKER_HOST`, or the usual sockets.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine {
+    docker: Docker,
+    threads: Backstage,
+}
+
+/// Says which engine answers, and from which images these servers would run. Those that are missing are pulled.
+pub(crate) async fn find(images: &[Image], report: Report) -> Result<String> {
+    let engine = Engine::connect().await?;
+    let mut words = vec![engine.version().await?];
+    for image in images {
+        words.push(image.find(&engine, report).await?);
+    }
+    Ok(words.join(", "))
+}
+
+impl Engine {
+    /// Finds the engine, and makes sure that it answers.
+    pub(crate) async fn connect() -> Result<Self> {
+        let threads = threads()?;
+        let docker = threads.run(async {
+            let docker = docker_client_instance().await.map_err(|error| no_engine(&chain(&error)))?;
+            match timeout(GREETING, docker.ping()).await {
+                Ok(Ok(_)) => Ok(docker),
+                Ok(Err(error)) => Err(no_engine(&chain(&error))),
+                Err(_) => Err(no_engine(&format!("silence for {GREETING:?}"))),
+            }
+        });
+        Ok(Self { docker: docker.await?, threads })
+    }
+
+    /// Its name and version.
+    pub(crate) async fn version(&self) -> Result<String> {
+        let version = self.ask("its version", |docker| async move { docker.version().await }).await?;
+        let name = version.platform.map(|platform| platform.name).filter(|name| !name.is_empty());
+        let name = name.unwrap_or_else(|| "Docker".into());
+        Ok(format!("{name} {}", version.version.unwrap_or_default()).trim().to_owned())
+    }
+
+    pub(crate) async fn has_image(&self, name: &str) -> Result<bool> {
+        Ok(self.image_id(name).await?.is_some())
+    }
+
+    /// The digest of an image that is there.
+    pub(crate) async fn image_id(&self, name: &str) -> Result<Option<String>> {
+        let image = name.to_owned();
+        let inspect = move |docker: Docker| async move {
+            match docker.inspect_image(&image).await {
+                Ok(image) => Ok(Some(image.id.unwrap_or_default())),
+                Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        self.ask(&format!("the image {name}"), inspect).await
+    }
+
+    /// A label of an image.
+    pub(crate) async fn image_label(&self, name: &str, label: &'static str) -> Result<Option<String>> {
+        let image = name.to_owned();
+        let inspect = move |docker: Docker| async move { docker.inspect_image(&image).await };
+        let image = self.ask(&format!("the image {name}"), inspect).await?;
+        Ok(image.config.and_then(|config| config.labels).and_then(|mut labels| labels.remove(label)))
+    }
+
+    pub(crate) async fn pull(&self, name: &str) -> Result<()> {
+        let (repository, tag) = split(name);
+        let request = format!("pull {name}");
+        self.run(async move {
+            let image = GenericImage::new(repository, tag).with_startup_timeout(PULL);
+            let pulled = timeout(PULL, image.pull_image()).await;
+            let reason = match pulled {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => chain(&error),
+                Err(_) => format!("not within {PULL:?}"),
+            };
+            Err(Error::Engine { request, reason })
+        })
+        .await
+    }
+
+    /// Asks the engine for something.
+    pub(crate) async fn ask<T: Send + 'static, F>(
+        &self,
+        what: &str,
+        work: impl FnOnce(Docker) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T, DockerError>> + Send + 'static,
+    {
+        let (request, answer) = (what.to_owned(), work(self.docker.clone()));
+        self.run(async move {
+            let reason = match timeout(PATIENCE, answer).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => chain(&error),
+                Err(_) => format!("silence for {PATIENCE:?}"),
+            };
+            Err(Error::Engine { request, reason })
+        })
+        .await
+    }
+
+    /// Runs something on the threads that talk to the engine.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.threads.run(work).await
+    }
+
+    pub(crate) fn threads(&self) -> &Backstage {
+        &self.threads
+    }
+}
+
+/// The threads that talk to the engine, the same for the whole process: testcontainers has one client per process, whose
+/// connections end with the runtime on which they were made, and a container that is dropped outside a runtime panics.
+fn threads() -> Result<Backstage> {
+    static THREADS: Mutex<Option<Backstage>> = Mutex::new(None);
+    let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*threads {
+        Some(threads) => Ok(threads.clone()),
+        None => Ok(threads.insert(Backstage::new()?).clone()),
+    }
+}
+
+fn no_engine(reason: &str) -> Error {
+    Error::Engine {
+        request: "a greeting".into(),
+        reason: format!(
+            "{reason}; start Docker or let DOCKER_HOST say where it is, or set {}=processes",
+            crate::Launcher::VARIABLE
+        ),
+    }
+}

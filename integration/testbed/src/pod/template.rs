@@ -1,0 +1,87 @@
+//! Images of databases that are filled once, and started from for every testbed.
+
+use std::sync::Arc;
+
+use testcontainers::bollard::{
+    Docker, models::ContainerConfig, query_parameters::CommitContainerOptionsBuilder,
+};
+
+use super::{Container, Pod};
+use crate::{
+    error::{Error, Result},
+    image::{Image, split},
+    locate::{cache, locked},
+    postgres::password,
+};
+
+/// Where a template keeps its data: not where the image declares a volume, which is not part of what is committed.
+pub(crate) const DATA: &str = "/var/lib/leasehold";
+
+/// The label with the superuser's password: of servers that listen on loopback, and hold nothing of anybody's.
+const PASSWORD: &str = "com.leasehold.testbed.superuser";
+
+/// An image whose data folder is made and filled.
+#[derive(Debug)]
+pub(crate) struct Template {
+    /// The image's name.
+    pub(crate) image: String,
+    /// The superuser's password.
+    pub(crate) password: String,
+}
+
+/// Returns the template of a database; if it is not there, what is committed of a container that was filled and stopped.
+///
+/// `make` gets the image to start from and the superuser's password, and returns the stopped container and what keeps it.
+pub(crate) async fn prepare<T, F: Future<Output = Result<(Arc<Container>, T)>>>(
+    pod: &Pod,
+    of: Image,
+    revision: u32,
+    make: impl FnOnce(String, String) -> F,
+) -> Result<Template> {
+    let base = pod.image(of).await?;
+    let id = pod.engine().image_id(&base).await?.unwrap_or_default();
+    let id: String = id.trim_start_matches("sha256:").chars().take(12).collect();
+    let repository = format!("localhost/leasehold/{}-template", of.name().to_lowercase());
+    let image = format!("{repository}:{id}-{revision}");
+    if let Some(template) = find(pod, &image).await? {
+        return Ok(template);
+    }
+    let folder = cache().join("templates");
+    let _lock = pod.engine().threads().block(move || locked(&folder)).await?;
+    if let Some(template) = find(pod, &image).await? {
+        return Ok(template);
+    }
+    (pod.report())(&format!("making {image} of {base}, once"));
+    let password = password();
+    let (container, made) = make(base, password.clone()).await?;
+    commit(pod, container.id().await?, &image, &password).await?;
+    drop((container, made));
+    Ok(Template { image, password })
+}
+
+async fn find(pod: &Pod, image: &str) -> Result<Option<Template>> {
+    if !pod.engine().has_image(image).await? {
+        return Ok(None);
+    }
+    match pod.engine().image_label(image, PASSWORD).await? {
+        Some(password) => Ok(Some(Template { image: image.into(), password })),
+        None => Err(Error::Engine {
+            request: format!("the image {image}"),
+            reason: "it is not one of the testbed's; remove it".into(),
+        }),
+    }
+}
+
+async fn commit(pod: &Pod, container: String, image: &str, password: &str) -> Result<()> {
+    let (repository, tag) = split(image);
+    let options = CommitContainerOptionsBuilder::new()
+        .container(&container)
+        .repo(&repository)
+        .tag(&tag)
+        .changes(&format!("LABEL {PASSWORD}={password}"))
+        .build();
+    let commit = |docker: Docker| async move {
+        docker.commit_container(options, ContainerConfig::default()).await.map(drop)
+    };
+    pod.engine().ask(&format!("commit {image}"), commit).await
+}

@@ -1,0 +1,63 @@
+//! PostgreSQL as a container.
+
+use std::sync::Arc;
+
+use super::{Postgres, SETTINGS, Superuser, fill};
+use crate::{
+    error::Result,
+    image::Image,
+    pod::{Container, DATA, Pod, Spec, prepare},
+    ports::Port,
+    server::Server,
+    site::Site,
+};
+
+/// Counts the changes of what is in the template, so that an old one is not taken for a new one.
+const REVISION: u32 = 1;
+
+/// A server that is not started yet, whose image has its data.
+pub(super) async fn server(site: &Site, pod: &Pod, port: &Port) -> Result<(Server, Superuser)> {
+    let make = |image, password| make(site, pod, port, image, password);
+    let template = prepare(pod, Image::Postgres, REVISION, make).await?;
+    let container = pod.container(spec(template.image, port, Vec::new()))?;
+    let server = Server::new(Image::Postgres.name(), Arc::new(container), &site.backstage);
+    Ok((server, Superuser::Password(template.password)))
+}
+
+async fn make(
+    site: &Site,
+    pod: &Pod,
+    port: &Port,
+    image: String,
+    password: String,
+) -> Result<(Arc<Container>, Postgres)> {
+    let environment = vec![
+        ("POSTGRES_PASSWORD", password.clone()),
+        // From inside the pod a password is asked for as well.
+        (
+            "POSTGRES_INITDB_ARGS",
+            "--auth-host=scram-sha-256 --encoding=UTF8 --no-locale --no-sync --wal-segsize=1".into(),
+        ),
+        ("PGDATA", DATA.into()),
+    ];
+    let container = Arc::new(pod.container(spec(image, port, environment))?);
+    let server = Server::new(Image::Postgres.name(), container.clone(), &site.backstage);
+    let postgres = Postgres::start(site, server, port.clone(), Superuser::Password(password)).await?;
+    fill(&postgres).await?;
+    postgres.stop().await?;
+    Ok((container, postgres))
+}
+
+fn spec(image: String, port: &Port, environment: Vec<(&'static str, String)>) -> Spec {
+    let (all, port) = (("listen_addresses", "*".to_owned()), ("port", port.number().to_string()));
+    let settings = SETTINGS.iter().map(|(name, value)| (*name, (*value).to_owned()));
+    let settings = settings.chain([all, port]);
+    let arguments = settings.flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
+    Spec {
+        name: Image::Postgres.name(),
+        image,
+        command: std::iter::once("postgres".to_owned()).chain(arguments).collect(),
+        environment,
+        stop: "INT",
+    }
+}
