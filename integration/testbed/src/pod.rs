@@ -86,6 +86,11 @@ impl Pod {
         self.0.gateway
     }
 
+    /// The label of its containers, as it is asked for.
+    pub(crate) fn label(&self) -> String {
+        format!("{LABEL}={}", self.0.name)
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
     }

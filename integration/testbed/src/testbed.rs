@@ -40,7 +40,7 @@ pub struct Testbed {
     database_url: String,
     _cluster: ApiServer,
     // Last: what the containers share goes after them.
-    _site: Site,
+    site: Site,
 }
 
 impl Testbed {
@@ -88,7 +88,7 @@ impl Testbed {
             redis,
             database_url,
             _cluster: cluster,
-            _site: site,
+            site,
         })
     }
 
@@ -135,6 +135,14 @@ impl Testbed {
     /// PostgreSQL's address, without credentials.
     pub fn database_url(&self) -> &str {
         &self.database_url
+    }
+
+    /// The label that all its containers have, `name=value`; none if its servers are processes.
+    pub fn container_label(&self) -> Option<String> {
+        match &self.site.ground {
+            Ground::Machine => None,
+            Ground::Pod(pod) => Some(pod.label()),
+        }
     }
 
     /// Starts a proxy in front of OpenBao that counts requests and can answer in its stead.

@@ -13,11 +13,71 @@ use std::{
 use common::{eventually, processes_in, start, start_all};
 use leasehold_testbed::Testbed;
 
-fn folders(testbed: &Testbed) -> Vec<PathBuf> {
-    let mut folders = vec![testbed.openbao().folder(), testbed.postgres().folder()];
-    folders.extend(testbed.mariadb().map(|mariadb| mariadb.folder()));
-    folders.extend(testbed.redis().map(|redis| redis.folder()));
-    folders.into_iter().map(Path::to_owned).collect()
+/// What a testbed has on this machine.
+#[derive(Debug)]
+struct Traces {
+    folders: Vec<PathBuf>,
+    /// The label of its containers, if it has any.
+    label: Option<String>,
+    /// The volumes that its containers' images declare.
+    volumes: Vec<String>,
+}
+
+impl Traces {
+    fn of(testbed: &Testbed) -> Self {
+        let mut folders = vec![testbed.openbao().folder(), testbed.postgres().folder()];
+        folders.extend(testbed.mariadb().map(|mariadb| mariadb.folder()));
+        folders.extend(testbed.redis().map(|redis| redis.folder()));
+        let folders = folders.into_iter().map(Path::to_owned).collect();
+        let label = testbed.container_label();
+        let volumes = label.as_deref().map(volumes_of).unwrap_or_default();
+        Self { folders, label, volumes }
+    }
+
+    /// What is there of it now.
+    fn left(&self) -> Vec<String> {
+        let folders = self.folders.iter().filter(|folder| folder.exists());
+        let mut left: Vec<String> = folders.map(|folder| folder.display().to_string()).collect();
+        left.extend(self.processes());
+        if !self.volumes.is_empty() {
+            let there = docker(&["volume", "ls", "--quiet"]);
+            left.extend(there.into_iter().filter(|volume| self.volumes.contains(volume)));
+        }
+        left
+    }
+
+    /// Its processes, or its containers.
+    fn processes(&self) -> Vec<String> {
+        match &self.label {
+            Some(label) => containers_of(label),
+            None => self.folders.iter().flat_map(|folder| processes_in(folder)).collect(),
+        }
+    }
+
+    /// Whether every one of its servers runs.
+    fn run(&self) -> bool {
+        let pod = usize::from(self.label.is_some());
+        self.processes().len() >= self.folders.len() + pod
+    }
+}
+
+fn containers_of(label: &str) -> Vec<String> {
+    docker(&["ps", "--all", "--quiet", "--filter", &format!("label={label}")])
+}
+
+fn volumes_of(label: &str) -> Vec<String> {
+    let containers = containers_of(label);
+    let format = r#"{{range .Mounts}}{{if eq .Type "volume"}}{{println .Name}}{{end}}{{end}}"#;
+    let mut arguments = vec!["inspect", "--format", format];
+    arguments.extend(containers.iter().map(String::as_str));
+    docker(&arguments)
+}
+
+fn docker(arguments: &[&str]) -> Vec<String> {
+    let output = Command::new("docker").args(arguments).output().unwrap();
+    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 async fn pause_all(testbed: &Testbed) {
@@ -29,23 +89,14 @@ async fn pause_all(testbed: &Testbed) {
     }
 }
 
-fn assert_nothing_left(folders: &[PathBuf]) {
-    for folder in folders {
-        assert!(!folder.exists(), "{} is still there", folder.display());
-        assert_eq!(processes_in(folder), [""; 0]);
-    }
-}
-
 #[tokio::test]
 async fn dropping_leaves_nothing() {
     let testbed = start_all().await;
-    let folders = folders(&testbed);
-    assert_eq!(folders.len(), 4);
-    for folder in &folders {
-        assert!(!processes_in(folder).is_empty());
-    }
+    let traces = Traces::of(&testbed);
+    assert_eq!(traces.folders.len(), 4);
+    assert!(traces.run(), "{traces:?}");
     drop(testbed);
-    assert_nothing_left(&folders);
+    assert_eq!(traces.left(), [""; 0]);
 }
 
 #[tokio::test]
@@ -53,21 +104,21 @@ async fn a_panic_leaves_nothing() {
     let (tell, told) = tokio::sync::oneshot::channel();
     let task = tokio::spawn(async move {
         let testbed = start().await;
-        tell.send(folders(&testbed)).unwrap();
+        tell.send(Traces::of(&testbed)).unwrap();
         panic!("on purpose");
     });
-    let folders = told.await.unwrap();
+    let traces = told.await.unwrap();
     assert!(task.await.unwrap_err().is_panic());
-    assert_nothing_left(&folders);
+    assert_eq!(traces.left(), [""; 0]);
 }
 
 #[tokio::test]
 async fn dropping_paused_servers_leaves_nothing() {
     let testbed = start_all().await;
-    let folders = folders(&testbed);
+    let traces = Traces::of(&testbed);
     pause_all(&testbed).await;
     drop(testbed);
-    assert_nothing_left(&folders);
+    assert_eq!(traces.left(), [""; 0]);
 }
 
 /// A test's own runtime may be single-threaded and its time paused.
@@ -76,9 +127,9 @@ async fn paused_time_does_not_matter() {
     let testbed = start().await;
     testbed.openbao().kill().await.unwrap();
     testbed.openbao().start_again().await.unwrap();
-    let folders = folders(&testbed);
+    let traces = Traces::of(&testbed);
     drop(testbed);
-    assert_nothing_left(&folders);
+    assert_eq!(traces.left(), [""; 0]);
 }
 
 #[tokio::test]
@@ -86,9 +137,9 @@ async fn two_live_side_by_side() {
     let (one, other) = tokio::join!(start(), start());
     assert_ne!(one.openbao().address(), other.openbao().address());
     assert_ne!(one.postgres().port(), other.postgres().port());
-    let folders = folders(&one);
+    let traces = Traces::of(&one);
     drop(one);
-    assert_nothing_left(&folders);
+    assert_eq!(traces.left(), [""; 0]);
     assert_eq!(other.postgres().query("SELECT 1").await.unwrap(), [[Some("1".to_owned())]]);
 }
 
@@ -129,22 +180,19 @@ async fn ctrl_c_leaves_nothing() {
 }
 
 async fn killed_by(signal: &str, state: &str) {
-    let (mut helper, folders) = helper(state);
-    assert_eq!(folders.len(), if state.starts_with("every") { 4 } else { 2 });
-    for folder in &folders {
+    let (mut helper, traces) = helper(state);
+    assert_eq!(traces.folders.len(), if state.starts_with("every") { 4 } else { 2 });
+    for folder in &traces.folders {
         assert!(folder.exists());
     }
     let group = format!("-{}", helper.id());
     assert!(Command::new("kill").args(["-s", signal, "--", &group]).status().unwrap().success());
     helper.wait().unwrap();
-    eventually("everything is gone", || async {
-        folders.iter().all(|folder| !folder.exists() && processes_in(folder).is_empty())
-    })
-    .await;
+    eventually("everything is gone", || async { traces.left().is_empty() }).await;
 }
 
 /// Runs this test binary again, with a testbed in the asked-for state, in a process group of its own.
-fn helper(state: &str) -> (Child, Vec<PathBuf>) {
+fn helper(state: &str) -> (Child, Traces) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "helper_that_waits_to_be_killed", "--nocapture"])
@@ -153,16 +201,22 @@ fn helper(state: &str) -> (Child, Vec<PathBuf>) {
         .stdout(Stdio::piped());
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let mut helper = command.spawn().unwrap();
-    let folders = told_folders(helper.stdout.take().unwrap());
-    (helper, folders)
+    let traces = told(helper.stdout.take().unwrap());
+    (helper, traces)
 }
 
-fn told_folders(stdout: ChildStdout) -> Vec<PathBuf> {
+fn told(stdout: ChildStdout) -> Traces {
     let lines = BufReader::new(stdout).lines().map(Result::unwrap);
-    lines
-        .take_while(|line| line != "ready")
-        .filter_map(|line| line.split_once("folder: ").map(|(_, path)| Path::new(path).to_owned()))
-        .collect()
+    let lines: Vec<String> = lines.take_while(|line| line != "ready").collect();
+    let told = |what: &str| {
+        let said = lines.iter().filter_map(|line| line.split_once(what));
+        said.map(|(_, value)| value.to_owned()).collect::<Vec<_>>()
+    };
+    Traces {
+        folders: told("folder: ").into_iter().map(PathBuf::from).collect(),
+        label: told("label: ").pop(),
+        volumes: told("volume: "),
+    }
 }
 
 /// The other half of the tests above; by itself it has nothing to do.
@@ -170,7 +224,7 @@ fn told_folders(stdout: ChildStdout) -> Vec<PathBuf> {
 async fn helper_that_waits_to_be_killed() {
     let Ok(state) = std::env::var("LEASEHOLD_TEST_STATE") else { return };
     let testbed = if state.starts_with("every") { start_all().await } else { start().await };
-    let folders = folders(&testbed);
+    let traces = Traces::of(&testbed);
     if state.ends_with("paused") {
         pause_all(&testbed).await;
     }
@@ -178,8 +232,14 @@ async fn helper_that_waits_to_be_killed() {
         testbed.openbao().kill().await.unwrap();
     }
     let mut stdout = std::io::stdout();
-    for folder in &folders {
+    for folder in &traces.folders {
         writeln!(stdout, "folder: {}", folder.display()).unwrap();
+    }
+    for label in &traces.label {
+        writeln!(stdout, "label: {label}").unwrap();
+    }
+    for volume in &traces.volumes {
+        writeln!(stdout, "volume: {volume}").unwrap();
     }
     writeln!(stdout, "ready").unwrap();
     stdout.flush().unwrap();

@@ -44,19 +44,20 @@ async fn make(
     let server = Server::new(Image::Postgres.name(), container.clone(), &site.backstage);
     let postgres = Postgres::start(site, server, port.clone(), Superuser::Password(password)).await?;
     fill(&postgres).await?;
+    for (name, value) in SETTINGS {
+        // Not on the command line, where they would have the last word over what a test sets.
+        postgres.execute(&format!("ALTER SYSTEM SET {name} = '{value}'")).await?;
+    }
     postgres.stop().await?;
     Ok((container, postgres))
 }
 
 fn spec(image: String, port: &Port, environment: Vec<(&'static str, String)>) -> Spec {
-    let (all, port) = (("listen_addresses", "*".to_owned()), ("port", port.number().to_string()));
-    let settings = SETTINGS.iter().map(|(name, value)| (*name, (*value).to_owned()));
-    let settings = settings.chain([all, port]);
-    let arguments = settings.flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
+    let port = format!("port={}", port.number());
     Spec {
         name: Image::Postgres.name(),
         image,
-        command: std::iter::once("postgres".to_owned()).chain(arguments).collect(),
+        command: ["postgres", "-c", "listen_addresses=*", "-c", &port].map(str::to_owned).into(),
         environment,
         stop: "INT",
     }
