@@ -2,10 +2,11 @@
 
 use std::env;
 
-use crate::{launcher::Product, pod::engine::Engine};
 use crate::{
     config::Report,
     error::{Error, Result},
+    launcher::Product,
+    pod::engine::Engine,
 };
 
 /// A server that there is an image of.
@@ -93,8 +94,17 @@ impl Image {
         }
     }
 
-    /// The first candidate that is there; none is pulled.
-    pub(crate) async fn at_hand(self, engine: &Engine) -> Result<Option<String>> {
+    /// Which candidate a container would run from; nothing is pulled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`] when no engine answers.
+    pub async fn at_hand(self) -> Result<Option<String>> {
+        self.at_hand_of(&Engine::connect().await?).await
+    }
+
+    /// The first candidate that is there.
+    async fn at_hand_of(self, engine: &Engine) -> Result<Option<String>> {
         for candidate in self.candidates() {
             if engine.has_image(&candidate).await? {
                 return Ok(Some(candidate));
@@ -105,7 +115,7 @@ impl Image {
 
     /// The first candidate that is there, else the first one pulled.
     pub(crate) async fn find(self, engine: &Engine, report: Report) -> Result<String> {
-        if let Some(image) = self.at_hand(engine).await? {
+        if let Some(image) = self.at_hand_of(engine).await? {
             return Ok(image);
         }
         let image = self.named().unwrap_or_else(|| self.public().into());

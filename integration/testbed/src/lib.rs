@@ -27,6 +27,7 @@ mod server;
 mod service_account;
 mod shell;
 mod site;
+pub mod survey;
 mod testbed;
 
 pub use config::{Config, Report, Tls, TokenType};

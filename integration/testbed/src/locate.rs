@@ -56,6 +56,12 @@ pub(crate) fn openbao(report: Report) -> Result<PathBuf> {
     }
 }
 
+/// Where `bao` is, if it is here.
+pub(crate) fn openbao_here() -> Option<PathBuf> {
+    let named = env::var_os("LEASEHOLD_BAO").map(PathBuf::from);
+    named.or_else(|| on_path("bao")).or_else(|| Some(install::installed_openbao())).filter(|path| path.is_file())
+}
+
 /// Finds `vault`, which nothing installs.
 ///
 /// `LEASEHOLD_VAULT` comes first, then `PATH`.
@@ -71,14 +77,14 @@ pub(crate) fn vault() -> Result<PathBuf> {
 
 /// Finds PostgreSQL's programs, or installs them where we may.
 pub(crate) fn postgres(report: Report) -> Result<Postgres> {
-    let bin = install::POSTGRES.find(report, postgres_bin)?;
+    let bin = install::POSTGRES.find(report, postgres_here)?;
     let version = command::output(&bin.join("postgres"), &["--version".as_ref()])?;
     Ok(Postgres { bin, version: version.trim().into() })
 }
 
 /// Finds MariaDB's programs, or installs them where we may.
 pub(crate) fn mariadb(report: Report) -> Result<MariaDb> {
-    let find = || Some((program("mariadbd")?, program("mariadb-install-db")?));
+    let find = || Some((mariadb_here()?, program("mariadb-install-db")?));
     let (server, install) = install::MARIADB.find(report, find)?;
     let version = command::output(&server, &["--no-defaults".as_ref(), "--version".as_ref()])?;
     Ok(MariaDb { server, install, version })
@@ -86,7 +92,17 @@ pub(crate) fn mariadb(report: Report) -> Result<MariaDb> {
 
 /// Finds `redis-server`, or installs it where we may.
 pub(crate) fn redis(report: Report) -> Result<PathBuf> {
-    install::REDIS.find(report, || program("redis-server"))
+    install::REDIS.find(report, redis_here)
+}
+
+/// Where `mariadbd` is, if it is here.
+pub(crate) fn mariadb_here() -> Option<PathBuf> {
+    program("mariadbd")
+}
+
+/// Where `redis-server` is, if it is here.
+pub(crate) fn redis_here() -> Option<PathBuf> {
+    program("redis-server")
 }
 
 /// The unprivileged user for servers that refuse to run as root; `None` when we are not root.
@@ -146,7 +162,8 @@ fn program(name: &str) -> Option<PathBuf> {
     on_path(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()))
 }
 
-fn postgres_bin() -> Option<PathBuf> {
+/// The folder of PostgreSQL's programs, if they are here.
+pub(crate) fn postgres_here() -> Option<PathBuf> {
     // `postgres` on PATH may be a link to where the rest is.
     let linked = on_path("postgres").and_then(|path| path.canonicalize().ok());
     let linked = linked.and_then(|path| path.parent().map(Path::to_path_buf));

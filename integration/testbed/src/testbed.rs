@@ -46,6 +46,11 @@ pub struct Testbed {
 impl Testbed {
     /// Starts and configures everything; installs or pulls what is missing where it can.
     pub async fn start(config: Config) -> Result<Self> {
+        // Boxed: a caller's own futures would otherwise hold all of ours, deeper than the compiler likes.
+        Box::pin(Self::set_up(config)).await
+    }
+
+    async fn set_up(config: Config) -> Result<Self> {
         let product = config.product.map_or_else(Product::from_env, Ok)?;
         let launcher = config.launcher.map_or_else(Launcher::from_env, Ok)?;
         let launcher = launcher.decide(&config.images(product), config.report).await?;

@@ -235,7 +235,7 @@ async fn helper_that_waits_to_be_killed() {
     for folder in &traces.folders {
         writeln!(stdout, "folder: {}", folder.display()).unwrap();
     }
-    for label in &traces.label {
+    if let Some(label) = &traces.label {
         writeln!(stdout, "label: {label}").unwrap();
     }
     for volume in &traces.volumes {

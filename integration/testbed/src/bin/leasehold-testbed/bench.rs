@@ -6,6 +6,8 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use crate::Setup;
+
 /// Options of `cargo testbed bench`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -30,7 +32,7 @@ enum What {
 }
 
 /// Runs the benchmarks' own binary, optimized: it may need what this one must not.
-pub(crate) fn run(options: &Options) -> ExitCode {
+pub(crate) fn run(options: &Options, setup: Setup) -> ExitCode {
     let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let what = match options.what {
         What::Keeper => "keeper",
@@ -42,7 +44,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     if options.json {
         command.arg("--json");
     }
-    command.args(&options.more);
+    command.args(&options.more).envs(setup.environment());
     match command.status() {
         // One that was ended by a signal has no code.
         Ok(status) => status.code().map_or(ExitCode::FAILURE, exit_code),

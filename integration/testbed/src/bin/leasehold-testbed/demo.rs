@@ -13,7 +13,7 @@ use leasehold_testbed::load::Load;
 use sqlx::PgPool;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{interrupt::Interrupt, output};
+use crate::{Setup, interrupt::Interrupt, output};
 use outcome::Outcome;
 use servers::Servers;
 use service::Service;
@@ -55,9 +55,9 @@ pub(crate) struct Options {
 }
 
 /// Runs the demo and says how it went, in whichever form was asked for.
-pub(crate) async fn run(options: Options, interrupt: Interrupt) -> ExitCode {
+pub(crate) async fn run(options: Options, setup: Setup, interrupt: Interrupt) -> ExitCode {
     let mut outcome = Outcome::default();
-    if let Err(error) = measure(&options, &interrupt, &mut outcome).await {
+    if let Err(error) = measure(&options, setup, &interrupt, &mut outcome).await {
         outcome.error = Some(format!("{error:#}"));
     }
     outcome.stopped_early = interrupt.was_asked();
@@ -75,9 +75,14 @@ pub(crate) fn failed_to_start(why: &str) -> String {
     Outcome { error: Some(why.trim().to_owned()), ..Outcome::default() }.to_json()
 }
 
-async fn measure(options: &Options, interrupt: &Interrupt, outcome: &mut Outcome) -> Result<()> {
+async fn measure(
+    options: &Options,
+    setup: Setup,
+    interrupt: &Interrupt,
+    outcome: &mut Outcome,
+) -> Result<()> {
     let servers = tokio::select! {
-        servers = Servers::start(options) => servers?,
+        servers = Servers::start(options, setup) => servers?,
         () = interrupt.asked() => bail!("stopped before the servers were up"),
     };
     let view = View::new(options.json);

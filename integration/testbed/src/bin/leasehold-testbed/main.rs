@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod doctor;
 mod interrupt;
 mod output;
 mod tests;
@@ -13,14 +14,48 @@ use std::{env, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use leasehold_testbed::{Config, Launcher, Product};
+
 use interrupt::Interrupt;
 
-/// Real servers for Leasehold: OpenBao and PostgreSQL on loopback, started here, gone when it ends.
+/// Real servers for Leasehold: OpenBao and databases on loopback, started here, gone when it ends.
 #[derive(Parser)]
 #[command(name = "cargo testbed", bin_name = "cargo testbed", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    setup: Setup,
+}
+
+/// Which servers, and what runs them.
+#[derive(Clone, Copy, clap::Args)]
+pub(crate) struct Setup {
+    /// What runs the servers: `processes` of this machine, `containers`, or `auto`, which is containers where an engine
+    /// answers and the images are there or can be pulled.
+    #[arg(long, global = true, env = Launcher::VARIABLE, value_name = "LAUNCHER")]
+    launcher: Option<Launcher>,
+    /// Which server hands out secrets: `openbao` or `vault`.
+    #[arg(long, global = true, env = Product::VARIABLE, value_name = "PRODUCT")]
+    product: Option<Product>,
+}
+
+impl Setup {
+    /// The configuration of a testbed, which says on stderr what takes a while.
+    pub(crate) fn config(self) -> Config {
+        Config {
+            launcher: self.launcher,
+            product: self.product,
+            report: |line| eprintln!("{line}"),
+            ..Config::default()
+        }
+    }
+
+    pub(crate) fn environment(self) -> Vec<(&'static str, String)> {
+        let launcher = self.launcher.map(|launcher| (Launcher::VARIABLE, launcher.to_string()));
+        let product = self.product.map(|product| (Product::VARIABLE, product.to_string()));
+        launcher.into_iter().chain(product).collect()
+    }
 }
 
 #[derive(Subcommand)]
@@ -29,6 +64,8 @@ enum Command {
     Bench(bench::Options),
     /// Runs the main job: queries through a pool whose token and credentials are renewed and replaced under it.
     Demo(demo::Options),
+    /// Says which servers, launchers and images this machine has, and what each missing one would take.
+    Doctor,
     /// Runs every test: unit, doc, integration.
     Test(tests::Options),
     /// Starts the servers and keeps them until Ctrl-C, with the environment to use them from another terminal.
@@ -36,14 +73,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = match Cli::try_parse() {
-        Ok(cli) => cli.command,
+    let Cli { command, setup } = match Cli::try_parse() {
+        Ok(cli) => cli,
         Err(wrong) => return usage(&wrong),
     };
     match &command {
-        Command::Bench(options) => return bench::run(options),
-        Command::Test(options) => return tests::run(options),
-        Command::Demo(_) | Command::Up(_) => {}
+        // Ctrl-C ends what they run, and them with it.
+        Command::Bench(options) => return bench::run(options, setup),
+        Command::Test(options) => return tests::run(options, setup),
+        Command::Demo(_) | Command::Doctor | Command::Up(_) => {}
     }
     log_to_stderr();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -56,10 +94,11 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         let interrupt = Interrupt::listen();
         match command {
-            Command::Bench(options) => bench::run(&options),
-            Command::Demo(options) => demo::run(options, interrupt).await,
-            Command::Up(options) => up::run(&options, interrupt).await,
-            Command::Test(options) => tests::run(&options),
+            Command::Bench(options) => bench::run(&options, setup),
+            Command::Demo(options) => demo::run(options, setup, interrupt).await,
+            Command::Doctor => doctor::run().await,
+            Command::Up(options) => up::run(&options, setup, interrupt).await,
+            Command::Test(options) => tests::run(&options, setup),
         }
     })
 }

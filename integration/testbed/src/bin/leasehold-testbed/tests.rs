@@ -5,6 +5,11 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
+use anyhow::{Context as _, Result, ensure};
+use leasehold_testbed::{Image, Launcher, Product};
+
+use crate::Setup;
+
 /// Options of `cargo testbed test`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -13,33 +18,87 @@ pub(crate) struct Options {
     arguments: Vec<String>,
 }
 
-/// Runs the tests with nextest where it is installed, and the doc tests, which nextest does not know.
-pub(crate) fn run(options: &Options) -> ExitCode {
-    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let nextest = Command::new(&cargo)
-        .args(["nextest", "--version"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    let has_nextest = nextest.is_ok_and(|status| status.success());
-    let runner: &[&str] = if has_nextest { &["nextest", "run"] } else { &["test", "--all-targets"] };
-    let tests = [runner, EVERYTHING].concat();
-    let filtered = !options.arguments.is_empty();
-    let mut passed = cargo_run(&cargo, &tests, &options.arguments);
-    if !filtered {
-        passed &= cargo_run(&cargo, &[&["test", "--doc"], EVERYTHING].concat(), &[]);
+/// Runs the tests, once for each server of secrets that is at hand.
+pub(crate) fn run(options: &Options, setup: Setup) -> ExitCode {
+    match run_all(options, setup) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
-    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn cargo_run(cargo: &str, arguments: &[&str], more: &[String]) -> bool {
-    eprintln!("cargo {} {}", arguments.join(" "), more.join(" "));
-    match Command::new(cargo).args(arguments).args(more).status() {
-        Ok(status) => status.success(),
-        Err(error) => {
-            eprintln!("cannot run {cargo}: {error}");
-            false
+fn run_all(options: &Options, setup: Setup) -> Result<()> {
+    let (launcher, products) = decide(setup)?;
+    let runner = Runner::find(launcher);
+    for &product in &products {
+        eprintln!("testing with {} as {launcher}", product.name());
+        runner.tests(product, &options.arguments)?;
+    }
+    if options.arguments.is_empty() {
+        runner.doc_tests(products[0])?;
+    }
+    Ok(())
+}
+
+/// One launcher for all tests, and the servers to test with: the one that was asked for, else OpenBao, and Vault if
+/// containers are used and its image is here.
+fn decide(setup: Setup) -> Result<(Launcher, Vec<Product>)> {
+    let databases = [Image::Postgres, Image::MariaDb, Image::Redis];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let first = setup.product.unwrap_or_default();
+        let images = [&[first.into()], &databases[..]].concat();
+        let launcher = setup.launcher.unwrap_or_default();
+        let launcher = launcher.decide(&images, |line| eprintln!("{line}")).await?;
+        let mut products = vec![first];
+        if launcher == Launcher::Containers && setup.product.is_none() {
+            match Image::Vault.at_hand().await? {
+                Some(_) => products.push(Product::Vault),
+                None => eprintln!("{}'s image is not here: not tested with it", Product::Vault.name()),
+            }
         }
+        Ok((launcher, products))
+    })
+}
+
+struct Runner {
+    cargo: String,
+    has_nextest: bool,
+    launcher: Launcher,
+}
+
+impl Runner {
+    /// nextest where it is installed.
+    fn find(launcher: Launcher) -> Self {
+        let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let nextest = Command::new(&cargo)
+            .args(["nextest", "--version"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        Self { cargo, has_nextest: nextest.is_ok_and(|status| status.success()), launcher }
+    }
+
+    fn tests(&self, product: Product, more: &[String]) -> Result<()> {
+        let runner: &[&str] = if self.has_nextest { &["nextest", "run"] } else { &["test", "--all-targets"] };
+        self.run(product, &[runner, EVERYTHING].concat(), more)
+    }
+
+    /// nextest does not know them.
+    fn doc_tests(&self, product: Product) -> Result<()> {
+        self.run(product, &[&["test", "--doc"], EVERYTHING].concat(), &[])
+    }
+
+    fn run(&self, product: Product, arguments: &[&str], more: &[String]) -> Result<()> {
+        eprintln!("cargo {} {}", arguments.join(" "), more.join(" "));
+        let mut command = Command::new(&self.cargo);
+        command.args(arguments).args(more);
+        command.env(Launcher::VARIABLE, self.launcher.to_string()).env(Product::VARIABLE, product.to_string());
+        let status = command.status().with_context(|| format!("cannot run {}", self.cargo))?;
+        ensure!(status.success(), "the tests with {} as {} failed", product.name(), self.launcher);
+        Ok(())
     }
 }
 
@@ -47,5 +106,5 @@ fn cargo_run(cargo: &str, arguments: &[&str], more: &[String]) -> bool {
 const EVERYTHING: &[&str] = &[
     "--workspace",
     "--features",
-    "leasehold-testbed/cli,leasehold-sqlx/any,leasehold-bb8/diesel-async,leasehold-deadpool/redis,leasehold-deadpool/mysql,leasehold-deadpool/diesel-async",
+    "leasehold-testbed/cli,leasehold-testbed/conformance,leasehold-sqlx/any,leasehold-bb8/diesel-async,leasehold-deadpool/redis,leasehold-deadpool/mysql,leasehold-deadpool/diesel-async",
 ];

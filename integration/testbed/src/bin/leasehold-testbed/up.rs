@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use leasehold_testbed::{Config, Testbed};
 
-use crate::{interrupt::Interrupt, output};
+use crate::{Setup, interrupt::Interrupt, output};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -21,8 +21,8 @@ pub(crate) struct Options {
 }
 
 /// Starts the servers, says how to use them, and keeps them until Ctrl-C.
-pub(crate) async fn run(options: &Options, interrupt: Interrupt) -> ExitCode {
-    match keep(options, &interrupt).await {
+pub(crate) async fn run(options: &Options, setup: Setup, interrupt: Interrupt) -> ExitCode {
+    match keep(options, setup, &interrupt).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -31,7 +31,8 @@ pub(crate) async fn run(options: &Options, interrupt: Interrupt) -> ExitCode {
     }
 }
 
-async fn keep(options: &Options, interrupt: &Interrupt) -> Result<()> {
+async fn keep(options: &Options, setup: Setup, interrupt: &Interrupt) -> Result<()> {
+    let config = Config { mariadb: options.mariadb, redis: options.redis, ..setup.config() };
     let servers = match (options.mariadb, options.redis) {
         (false, false) => "OpenBao and PostgreSQL",
         (true, false) => "OpenBao, PostgreSQL and MariaDB",
@@ -39,12 +40,6 @@ async fn keep(options: &Options, interrupt: &Interrupt) -> Result<()> {
         (true, true) => "OpenBao, PostgreSQL, MariaDB and Redis",
     };
     eprintln!("starting {servers}");
-    let config = Config {
-        mariadb: options.mariadb,
-        redis: options.redis,
-        report: |line| eprintln!("{line}"),
-        ..Config::default()
-    };
     let testbed = tokio::select! {
         testbed = Testbed::start(config) => testbed?,
         () = interrupt.asked() => return Ok(()),

@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, Result};
 use leasehold_auth::{Kubernetes, Login};
 use leasehold_core::Vault;
-use leasehold_testbed::{Config, Testbed};
+use leasehold_testbed::Testbed;
 use leasehold_vault::Client;
 use tokio::time::{Instant, interval};
 
 use super::Options;
+use crate::Setup;
 
 pub(crate) enum Servers {
     Testbed(Box<Testbed>),
@@ -19,7 +20,7 @@ pub(crate) enum Servers {
 type Left = (Option<usize>, Option<usize>, Option<usize>);
 
 impl Servers {
-    pub(crate) async fn start(options: &Options) -> Result<Self> {
+    pub(crate) async fn start(options: &Options, setup: Setup) -> Result<Self> {
         if options.external {
             let database_url = options.database_url.clone();
             let database_url = database_url
@@ -27,8 +28,7 @@ impl Servers {
             return Ok(Self::External { database_url });
         }
         eprintln!("starting OpenBao and PostgreSQL");
-        let config = Config { report: |line| eprintln!("{line}"), ..Config::default() };
-        Ok(Self::Testbed(Box::new(Testbed::start(config).await?)))
+        Ok(Self::Testbed(Box::new(Testbed::start(setup.config()).await?)))
     }
 
     pub(crate) fn vault(&self) -> Result<Arc<dyn Vault>> {
