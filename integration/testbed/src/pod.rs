@@ -91,6 +91,10 @@ impl Pod {
         format!("{LABEL}={}", self.0.name)
     }
 
+    fn container_name(&self, of: &str) -> String {
+        container_name(&self.0.name, of)
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
     }
@@ -154,6 +158,10 @@ async fn reaper(backstage: &Backstage, name: &str) -> Result<Shell> {
     })
 }
 
+fn container_name(pod: &str, of: &str) -> String {
+    format!("leasehold-{pod}-{}", of.to_lowercase())
+}
+
 /// A container that does nothing, with ports of the loopback interface.
 fn sleeper(image: &str, pod: &str, ports: Vec<u16>) -> ContainerRequest<GenericImage> {
     let (name, tag) = split(image);
@@ -170,7 +178,11 @@ fn sleeper(image: &str, pod: &str, ports: Vec<u16>) -> ContainerRequest<GenericI
         host.publish_all_ports = None;
         host.port_bindings = Some(ports.iter().map(binding).collect::<HashMap<_, _>>());
     };
-    image.with_cmd(["infinity"]).with_label(LABEL, pod).with_host_config_modifier(publish)
+    image
+        .with_cmd(["infinity"])
+        .with_container_name(container_name(pod, "network"))
+        .with_label(LABEL, pod)
+        .with_host_config_modifier(publish)
 }
 
 async fn gateway(engine: &Engine, container: &str) -> Result<Option<IpAddr>> {

@@ -92,6 +92,7 @@ impl Container {
         };
         let mut request = GenericImage::new(name, tag)
             .with_cmd(&self.spec.command)
+            .with_container_name(self.pod.container_name(self.spec.name))
             .with_label(LABEL, &self.pod.0.name)
             // Where SELinux is on, a container may not read a folder that is not labelled for it.
             .with_security_opt("label=disable")
