@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_credentials_leave_the_pool_as_it_was_and_are_rejected() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let (old, new) = (admin.role("kept", "p").await, admin.role("kept", "p").await);
     let mut keeper = Keeper::with(&old, "p");
@@ -42,7 +42,7 @@ async fn refused_credentials_leave_the_pool_as_it_was_and_are_rejected() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_who_lacks_a_right_is_not_adopted_if_the_proof_needs_it() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let table = format!("of_{}", admin.role("table", "p").await.replace('-', "_"));
     let (old, new) = (admin.role("may", "p").await, admin.role("may-not", "p").await);
@@ -69,7 +69,7 @@ async fn a_user_who_lacks_a_right_is_not_adopted_if_the_proof_needs_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_database_is_a_typed_error_in_time_and_no_matter_to_a_lazy_pool() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let user = admin.role("lazy", "p").await;
     let mut keeper = Keeper::with(&user, "p");
@@ -96,7 +96,7 @@ async fn an_unreachable_database_is_a_typed_error_in_time_and_no_matter_to_a_laz
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_first_credentials_are_an_error_and_a_rejection() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let mut keeper = Keeper::with(&admin.role("first", "p").await, "wrong-s3cret");
     let error = Postgres::new(server.options()).connect(keeper.current()).await.unwrap_err();
@@ -107,7 +107,7 @@ async fn wrong_first_credentials_are_an_error_and_a_rejection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_static_role_without_a_spare_connection_rotates_once_one_is_idle() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let user = admin.role("limit", "one").await;
     admin.run(&format!("ALTER ROLE \"{user}\" CONNECTION LIMIT 4")).await;
@@ -140,13 +140,14 @@ async fn a_static_role_without_a_spare_connection_rotates_once_one_is_idle() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_rotates_once_a_connection_is_idle() {
     // One is the administrator's and one is reserved for it, so four are left.
-    let server = Server::start(&["max_connections=6", "superuser_reserved_connections=1"]);
+    let server = Server::start(&["max_connections = 6", "superuser_reserved_connections = 1"]).await;
     let admin = server.admin().await;
     let (old, new) = (admin.role("packed", "p").await, admin.role("packed", "p").await);
     let mut keeper = Keeper::with(&old, "p");
     let pool = Postgres::new(server.options()).max_connections(4).acquire_timeout(3 * SECOND);
     let pool = pool.canary_interval(None).connect(keeper.current()).await.unwrap();
     fill(&pool, 4).await;
+    assert!(!connects(server.options(), &new, "p").await, "it is not full");
     let load = Load::start(&pool, 2, Duration::from_millis(5));
     let first = keeper.channel.current.get().unwrap().generation();
     keeper.publish(&new, "p", HOUR);
@@ -187,8 +188,8 @@ async fn what_is_held_to_the_end_is_terminated_if_so_told() {
 type Held = sqlx::pool::PoolConnection<sqlx::Postgres>;
 
 /// A pool one of whose connections is borrowed across the switch; the old credentials end after 4 s.
-async fn held(policy: Stragglers) -> (std::sync::Arc<Server>, sqlx::PgPool, Held, Keeper, String) {
-    let server = Server::shared();
+async fn held(policy: Stragglers) -> (&'static Server, sqlx::PgPool, Held, Keeper, String) {
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let (old, new) = (admin.role("held", "p").await, admin.role("held", "p").await);
     let mut keeper = Keeper::new();
@@ -204,7 +205,7 @@ async fn held(policy: Stragglers) -> (std::sync::Arc<Server>, sqlx::PgPool, Held
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_canary_notices_that_the_user_was_dropped() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let (old, new) = (admin.role("dropped", "p").await, admin.role("dropped", "p").await);
     let mut keeper = Keeper::with(&old, "p");
@@ -219,7 +220,7 @@ async fn the_canary_notices_that_the_user_was_dropped() {
     let second = keeper.publish(&new, "p", HOUR);
     keeper.adopted(second).await.unwrap();
     assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
-    let nameless = "SELECT count(*) FROM pg_stat_activity WHERE usename IS NULL AND usesysid IS NOT NULL AND datname = 'postgres'";
+    let nameless = "SELECT count(*) FROM pg_stat_activity WHERE usename IS NULL AND usesysid IS NOT NULL AND datname = current_database()";
     let left: i64 = sqlx::query_scalar(nameless).fetch_one(&admin.0).await.unwrap();
     assert_eq!(left, 0);
     for _ in 0..8 {
@@ -230,7 +231,7 @@ async fn the_canary_notices_that_the_user_was_dropped() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_canary_comes_back_when_its_connection_breaks() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let user = admin.role("canary", "p").await;
     let mut keeper = Keeper::with(&user, "p");
@@ -245,7 +246,7 @@ async fn the_canary_comes_back_when_its_connection_breaks() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_new_handshakes_fail_the_sweep_stops_at_once_and_goes_on_when_they_succeed() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let (old, new) = (admin.role("broken", "p").await, admin.role("broken", "p").await);
     let mut keeper = Keeper::with(&old, "p");

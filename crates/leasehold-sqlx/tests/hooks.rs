@@ -26,7 +26,7 @@ use sqlx::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_three_run_with_their_own_verdicts() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let keeper = Keeper::with(&admin.role("hooks", "p").await, "p");
     let calls = Arc::new(Mutex::new(Vec::new()));
@@ -78,7 +78,7 @@ async fn all_three_run_with_their_own_verdicts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn they_run_for_replacements_too() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let (old, new) = (admin.role("setup", "p").await, admin.role("setup", "p").await);
     let mut keeper = Keeper::with(&old, "p");
@@ -101,9 +101,9 @@ async fn they_run_for_replacements_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handshake_that_straddles_the_switch_gives_a_connection_of_the_new_user() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
-    let Late { old, new, proxy, mut keeper, pool, held } = Late::begin(&server, &admin, 4).await;
+    let Late { old, new, proxy, mut keeper, pool, held } = Late::begin(server, &admin, 4).await;
     let late = tokio::spawn({
         let pool = pool.clone();
         async move { pool.acquire().await.unwrap() }
@@ -122,7 +122,7 @@ async fn a_handshake_that_straddles_the_switch_gives_a_connection_of_the_new_use
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_old_user_is_not_let_go_before_a_handshake_under_way_is_counted() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let (old, new) = (admin.role("early", "p").await, admin.role("early", "p").await);
     let proxy = Proxy::start(server.port(), None).await;
@@ -147,7 +147,7 @@ async fn the_old_user_is_not_let_go_before_a_handshake_under_way_is_counted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_hook_of_the_user_does_not_let_an_old_connection_stay() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let (old, new) = (admin.role("slow", "p").await, admin.role("slow", "p").await);
     let mut keeper = Keeper::with(&old, "p");
@@ -190,7 +190,7 @@ async fn listen(pool: &PgPool) -> PgListener {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_follows_when_its_connection_is_the_last_old_one_and_misses_nothing() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let (old, new) = (admin.role("listen", "p").await, admin.role("listen", "p").await);
     let mut keeper = Keeper::with(&old, "p");
@@ -248,7 +248,7 @@ async fn a_listener_follows_when_its_connection_is_the_last_old_one_and_misses_n
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_secret_is_in_what_is_printed() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
     let user = admin.role("printed", "s3cret").await;
     let keeper = Keeper::with(&user, "s3cret");
@@ -290,9 +290,9 @@ async fn options_that_cannot_work_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_handshakes_that_straddle_the_switch_are_no_burst() {
-    let server = Server::shared();
+    let server = Server::shared().await;
     let admin = server.admin().await;
-    let Late { old, new, proxy, mut keeper, pool, held } = Late::begin(&server, &admin, 12).await;
+    let Late { old, new, proxy, mut keeper, pool, held } = Late::begin(server, &admin, 12).await;
     let late: Vec<_> = std::iter::repeat_with(|| {
         let pool = pool.clone();
         tokio::spawn(async move { pool.acquire().await.unwrap() })

@@ -95,14 +95,15 @@ impl Postgres {
 
     /// The superuser's way into the service's database, as a connection URL.
     pub fn superuser_url(&self) -> String {
-        let (host, port) = (self.host(), self.port());
-        match &self.superuser {
+        let port = self.port();
+        let (user, host) = match &self.superuser {
+            // Where a host's name is, and not a parameter: URL parsers such as sqlx's refuse a user without a host.
             Superuser::Socket(folder) => {
-                let folder = folder.to_string_lossy().replace('/', "%2F");
-                format!("postgres://postgres@/{DATABASE}?host={folder}&port={port}")
+                ("postgres".to_owned(), folder.to_string_lossy().replace('/', "%2F"))
             }
-            Superuser::Password(password) => format!("postgres://postgres:{password}@{host}:{port}/{DATABASE}"),
-        }
+            Superuser::Password(password) => (format!("postgres:{password}"), self.host().to_owned()),
+        };
+        format!("postgres://{user}@{host}:{port}/{DATABASE}")
     }
 
     /// Starts it again after [`Postgres::kill`] or [`Postgres::stop`], and waits until it answers.

@@ -8,134 +8,69 @@
 pub(crate) mod proxy;
 
 use std::{
-    fs,
-    net::TcpListener,
-    os::unix::{fs::chown, process::CommandExt},
-    process::{Child, Command, Stdio},
     sync::{
-        Arc, Mutex, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use leasehold_core::clock::{Clock, SystemClock, sleep_until};
+use leasehold_testbed::{Config, Testbed};
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tempfile::TempDir;
 use tokio::{
+    sync::OnceCell,
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval},
 };
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
-
-/// A server that ends with the last test that uses it.
+/// A testbed, of which only PostgreSQL is of interest.
 pub(crate) struct Server {
-    process: Child,
-    port: u16,
-    _folder: TempDir,
+    testbed: Testbed,
 }
 
 impl Server {
-    pub(crate) fn shared() -> Arc<Self> {
-        static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(|poison| poison.into_inner());
-        shared.upgrade().unwrap_or_else(|| {
-            let server = Arc::new(Self::start(&[]));
-            *shared = Arc::downgrade(&server);
-            server
-        })
+    /// The one server of this test binary, which ends with the process.
+    pub(crate) async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Server> = OnceCell::const_new();
+        // `cargo test` runs as many tests at once as there are processors, and they must not fill it.
+        SHARED.get_or_init(|| Self::start(&["max_connections = 200"])).await
     }
 
-    pub(crate) fn start(settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let owner = unprivileged();
-        if let Some((uid, gid)) = owner {
-            chown(folder.path(), Some(uid), Some(gid)).unwrap();
-        }
-        let data = folder.path().join("data");
-        let command = |name: &str| {
-            let mut command = Command::new(format!("{BIN}/{name}"));
-            command.arg("-D").arg(&data).current_dir(folder.path()).stdout(Stdio::null());
-            if let Some((uid, gid)) = owner {
-                command.uid(uid).gid(gid);
-            }
-            command
-        };
-        let made = command("initdb").args(["-U", "admin", "-A", "trust", "--no-sync"]).status().unwrap();
-        assert!(made.success(), "initdb");
-        // The administrator and the user `proxy` need no password; everybody else does.
-        let rules = "host all admin,proxy 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
-        fs::write(data.join("pg_hba.conf"), rules).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        let mut postgres = command("postgres");
-        postgres.args(["-p", &port.to_string(), "-c", "fsync=off", "-c", "max_connections=200"]);
-        postgres.args(["-c", "unix_socket_directories=", "-c", "listen_addresses=127.0.0.1"]).stderr(log);
+    /// Starts one with settings of its own.
+    pub(crate) async fn start(settings: &[&str]) -> Self {
+        let testbed = Testbed::start(Config::default()).await.unwrap();
+        let postgres = testbed.postgres();
         for setting in settings {
-            postgres.args(["-c", setting]);
+            // One by one: what is sent together is one transaction, and this cannot be part of any.
+            postgres.execute(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
         }
-        let server = Self { process: postgres.spawn().unwrap(), port, _folder: folder };
-        let ready = || {
-            let mut ready = Command::new(format!("{BIN}/pg_isready"));
-            ready.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]).status().unwrap().success()
-        };
-        for _ in 0..200 {
-            if ready() {
-                return server;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!(
-            "PostgreSQL did not start: {}",
-            fs::read_to_string(server._folder.path().join("log")).unwrap()
-        );
+        postgres.stop().await.unwrap();
+        postgres.start_again().await.unwrap();
+        Self { testbed }
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.testbed.postgres().port()
     }
 
     pub(crate) fn options(&self) -> PgConnectOptions {
-        self.options_at(self.port)
+        self.options_at(self.port())
     }
 
     pub(crate) fn options_at(&self, port: u16) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).database("postgres")
+        let postgres = self.testbed.postgres();
+        let options = PgConnectOptions::new_without_pgpass().host(postgres.host()).port(port);
+        options.database(postgres.database())
     }
 
     pub(crate) async fn admin(&self) -> Admin {
-        let options = self.options().username("admin").password("none");
+        let options: PgConnectOptions = self.testbed.postgres().superuser_url().parse().unwrap();
         Admin(PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap())
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // A fast shutdown, so that shared memory is given back.
-        let _ = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status();
-        for _ in 0..100 {
-            if let Ok(Some(_)) = self.process.try_wait() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// PostgreSQL refuses to run as root, and Debian's package made a user for it.
-fn unprivileged() -> Option<(u32, u32)> {
-    let root =
-        fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| line.starts_with("Uid:\t0\t"));
-    let passwd = fs::read_to_string("/etc/passwd").unwrap();
-    let line = passwd.lines().find(|line| line.starts_with("postgres:"));
-    let mut ids = line.filter(|_| root)?.split(':').skip(2).map(|id| id.parse().unwrap());
-    Some((ids.next()?, ids.next()?))
 }
 
 /// The database's administrator.
