@@ -27,7 +27,7 @@ mod testbed;
 pub use config::{Config, Launcher, Report, Tls, TokenType};
 pub use error::{Error, Result};
 pub use jwt::Claims;
-pub use locate::target_folder;
+pub use locate::{openbao as openbao_program, target_folder};
 pub use mariadb::{MariaDb, MariaDbSession};
 pub use openbao::OpenBao;
 pub use pki::Certificates;

@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod images;
 mod interrupt;
 mod output;
 mod tests;
@@ -29,6 +30,8 @@ enum Command {
     Bench(bench::Options),
     /// Runs the main job: queries through a pool whose token and credentials are renewed and replaced under it.
     Demo(demo::Options),
+    /// Builds local images of the servers for a container engine that cannot pull the public ones.
+    Images(images::Options),
     /// Runs every test: unit, doc, integration.
     Test(tests::Options),
     /// Starts the servers and keeps them until Ctrl-C, with the environment to use them from another terminal.
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
     match &command {
         Command::Bench(options) => return bench::run(options),
         Command::Test(options) => return tests::run(options),
-        Command::Demo(_) | Command::Up(_) => {}
+        Command::Demo(_) | Command::Images(_) | Command::Up(_) => {}
     }
     log_to_stderr();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         match command {
             Command::Bench(options) => bench::run(&options),
             Command::Demo(options) => demo::run(options, interrupt).await,
+            Command::Images(options) => images::run(&options, interrupt).await,
             Command::Up(options) => up::run(&options, interrupt).await,
             Command::Test(options) => tests::run(&options),
         }
