@@ -20,7 +20,7 @@ main() {
     own_folders
     # `su` gives the shell its name and the words after it; the shell becomes `bao`.
     # shellcheck disable=SC2016 # It is the inner shell's.
-    exec su -p -s /bin/sh openbao -c 'export HOME=/home/openbao; exec "$0" "$@"' "$@"
+    exec su -p -s /bin/sh -- openbao -c 'export HOME=/home/openbao; exec "$0" "$@"' "$@"
   fi
   exec "$@"
 }
