@@ -1,7 +1,7 @@
 #!/bin/bash
 # What a container of `mariadb` does with its arguments and its environment, written anew from how that image behaves:
-# https://hub.docker.com/_/mariadb and https://mariadb.com/docs/server/server-management/automated-mariadb-deployment-and-administration/docker-and-mariadb.
-# Without tables of time zones, which Debian's packages of the server cannot make.
+# https://hub.docker.com/_/mariadb and https://github.com/MariaDB/mariadb-docker. Without tables of time zones, which
+# Debian's packages of the server cannot make, and without a user for health checks.
 # Not -u: files that initialize the database are read into this shell, and may not be written for it.
 set -Eeo pipefail
 shopt -s nullglob
@@ -100,8 +100,13 @@ initialize() {
     note "GENERATED ROOT PASSWORD: $MARIADB_ROOT_PASSWORD"
   fi
   note "Initializing database files"
-  mariadb-install-db --datadir="$DATADIR" --rpm --auth-root-authentication-method=normal --skip-test-db "${@:2}" \
-    --skip-log-bin >/dev/null
+  local arguments=() word
+  for word in "${@:2}"; do
+    # mariadb-install-db would make two of it.
+    if [[ $word != *[[:space:]]* ]]; then arguments+=("$word"); fi
+  done
+  mariadb-install-db --datadir="$DATADIR" --rpm --auth-root-authentication-method=normal --skip-test-db \
+    "${arguments[@]}" --skip-log-bin >/dev/null
   note "Starting temporary server"
   "$@" --skip-networking --socket="$SOCKET" &
   local server=$!

@@ -98,10 +98,10 @@ END
 
 create_database() {
   local exists
-  exists=$(sql --dbname=postgres --set=db="$POSTGRES_DB" --tuples-only \
+  exists=$(docker_process_sql --dbname=postgres --set=db="$POSTGRES_DB" --tuples-only \
     <<<"SELECT 1 FROM pg_database WHERE datname = :'db'")
   if [[ -z $exists ]]; then
-    sql --dbname=postgres --set=db="$POSTGRES_DB" <<<'CREATE DATABASE :"db"'
+    docker_process_sql --dbname=postgres --set=db="$POSTGRES_DB" <<<'CREATE DATABASE :"db"'
   fi
 }
 
@@ -118,8 +118,8 @@ run_init_files() {
         . "$file"
       fi
       ;;
-    *.sql) echo "$0: running $file" && sql --dbname="$POSTGRES_DB" --file="$file" ;;
-    *.sql.gz) echo "$0: running $file" && gunzip --stdout "$file" | sql --dbname="$POSTGRES_DB" ;;
+    *.sql) echo "$0: running $file" && docker_process_sql --file="$file" ;;
+    *.sql.gz) echo "$0: running $file" && gunzip --stdout "$file" | docker_process_sql ;;
     # Where there are none, the pattern itself.
     /docker-entrypoint-initdb.d/\*) ;;
     *) echo "$0: ignoring $file" ;;
@@ -127,8 +127,10 @@ run_init_files() {
   done
 }
 
-sql() {
-  PGHOST='' PGHOSTADDR='' psql -v ON_ERROR_STOP=1 --username="$POSTGRES_USER" --no-password --no-psqlrc "$@"
+# By the name that scripts of the public image use, which may give it other options.
+docker_process_sql() {
+  PGHOST='' PGHOSTADDR='' psql -v ON_ERROR_STOP=1 --username="$POSTGRES_USER" --no-password --no-psqlrc \
+    --dbname="$POSTGRES_DB" "$@"
 }
 
 main "$@"

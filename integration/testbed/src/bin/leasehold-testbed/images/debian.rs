@@ -189,7 +189,7 @@ fn on_path(program: &str) -> bool {
 const IMAGE: &str = "localhost/leasehold/debian:local";
 /// `postgresql` is whichever version the suite has.
 const PACKAGES: &str = "postgresql,mariadb-server-core,mariadb-client-core,redis-server";
-const FILES: Files = files!("debian": "prepare.sh");
+pub(crate) const FILES: Files = files!("debian": "prepare.sh");
 const INSTEAD: &str = "pull the public images (`docker pull postgres:18`, and so on), or let \
                        LEASEHOLD_IMAGE_OPENBAO, _POSTGRES, _MARIADB and _REDIS name images that are there";
 

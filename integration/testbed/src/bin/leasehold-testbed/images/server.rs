@@ -81,7 +81,21 @@ pub(crate) fn revision(files: Files, source: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::process::Command;
+
+    use super::{super::debian, *};
+
+    #[test]
+    fn each_script_is_one_that_its_shell_can_read() {
+        let files = Server::ALL.iter().flat_map(|server| server.files()).chain(debian::FILES);
+        for (name, script) in files {
+            let Some(shell) = script.lines().next().and_then(|line| line.strip_prefix("#!")) else {
+                continue;
+            };
+            let checked = Command::new(shell).args(["-n", "-c", script]).output().unwrap();
+            assert!(checked.status.success(), "{name}: {}", String::from_utf8_lossy(&checked.stderr));
+        }
+    }
 
     #[test]
     fn a_revision_changes_with_each_part() {
