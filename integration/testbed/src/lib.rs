@@ -35,7 +35,7 @@ pub use error::{Error, Result};
 pub use image::Image;
 pub use jwt::Claims;
 pub use launcher::{Launcher, Product};
-pub use locate::target_folder;
+pub use locate::{openbao as openbao_program, target_folder};
 pub use mariadb::{MariaDb, MariaDbSession};
 pub use openbao::OpenBao;
 pub use pki::Certificates;

@@ -35,10 +35,15 @@ pub(crate) struct MariaDb {
     pub(crate) version: String,
 }
 
-/// Finds `bao`, or installs it in the cache.
+/// Finds the program `bao`, or installs it in the cache.
 ///
-/// `LEASEHOLD_BAO` comes first, then `PATH`, then the cache.
-pub(crate) fn openbao(report: Report) -> Result<PathBuf> {
+/// `LEASEHOLD_BAO` comes first, then `PATH`, then the cache. It blocks, for as long as 75 MB take.
+///
+/// # Errors
+///
+/// [`Error::Missing`] where `LEASEHOLD_BAO` names no file or there is none for this platform; [`Error::Install`] when it
+/// could not be fetched, or is not what was expected.
+pub fn openbao(report: Report) -> Result<PathBuf> {
     if let Some(path) = env::var_os("LEASEHOLD_BAO").map(PathBuf::from) {
         return if path.is_file() {
             Ok(path)

@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod doctor;
+mod images;
 mod interrupt;
 mod output;
 mod tests;
@@ -66,6 +67,8 @@ enum Command {
     Demo(demo::Options),
     /// Says which servers, launchers and images this machine has, and what each missing one would take.
     Doctor,
+    /// Builds local images of the servers for a container engine that cannot pull the public ones.
+    Images(images::Options),
     /// Runs every test: unit, doc, integration.
     Test(tests::Options),
     /// Starts the servers and keeps them until Ctrl-C, with the environment to use them from another terminal.
@@ -81,7 +84,7 @@ fn main() -> ExitCode {
         // Ctrl-C ends what they run, and them with it.
         Command::Bench(options) => return bench::run(options, setup),
         Command::Test(options) => return tests::run(options, setup),
-        Command::Demo(_) | Command::Doctor | Command::Up(_) => {}
+        Command::Demo(_) | Command::Doctor | Command::Images(_) | Command::Up(_) => {}
     }
     log_to_stderr();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
             Command::Bench(options) => bench::run(&options, setup),
             Command::Demo(options) => demo::run(options, setup, interrupt).await,
             Command::Doctor => doctor::run().await,
+            Command::Images(options) => images::run(&options, interrupt).await,
             Command::Up(options) => up::run(&options, setup, interrupt).await,
             Command::Test(options) => tests::run(&options, setup),
         }

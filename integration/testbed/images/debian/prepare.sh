@@ -1,0 +1,22 @@
+#!/bin/sh
+# Makes a Debian that debootstrap has just filled into the layer that the images of the databases share. It runs inside
+# that Debian (chroot), so that no path of it can be one of the host's.
+set -eu
+
+# The public image of PostgreSQL sorts by this locale.
+localedef --inputfile=en_US --charmap=UTF-8 --alias-file=/usr/share/locale/locale.alias en_US.UTF-8
+
+# Clusters and data that packages made for a machine of their own; each container makes its own.
+rm -rf /var/lib/postgresql/* /etc/postgresql/* /var/log/postgresql/* /var/lib/redis/* /var/lib/mysql
+
+# What no server reads.
+rm -rf /var/cache/apt/* /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/*.log /var/log/apt/*
+rm -rf /usr/share/doc/* /usr/share/info/* /usr/share/man/* /usr/share/locale/* /usr/share/i18n/* /usr/share/lintian/*
+# A third of the rest: PostgreSQL compiles queries with LLVM where that is there, and does without where it is not.
+rm -rf /usr/lib/postgresql/*/lib/llvmjit* /usr/lib/postgresql/*/lib/bitcode
+rm -f /usr/lib/*/libLLVM* /usr/lib/*/libz3.so*
+
+mkdir -p /docker-entrypoint-initdb.d
+# The host's name and servers for names are none of a container's.
+: >/etc/hostname
+: >/etc/resolv.conf

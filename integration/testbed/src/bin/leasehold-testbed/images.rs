@@ -1,0 +1,121 @@
+//! `cargo testbed images`: images with the interface of the public ones, where those cannot be pulled.
+
+mod debian;
+mod docker;
+mod openbao;
+mod server;
+mod steps;
+mod work;
+
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::interrupt::Interrupt;
+use debian::Debian;
+use openbao::Bao;
+use server::{Server, revision};
+use steps::Steps;
+use work::Work;
+
+/// Options of `cargo testbed images`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Which to build: all of them, unless some are named.
+    servers: Vec<Server>,
+    /// Builds also what is there and current.
+    #[arg(long)]
+    force: bool,
+    /// Builds only what has no image at all, neither a public one nor a local one. `LEASEHOLD_IMAGE_OPENBAO`,
+    /// `..._POSTGRES`, `..._MARIADB` and `..._REDIS` name other public ones.
+    #[arg(long, conflicts_with = "force")]
+    if_missing: bool,
+}
+
+/// Builds what was asked for, and says how long each step took.
+pub(crate) async fn run(options: &Options, interrupt: Interrupt) -> ExitCode {
+    match build(options, interrupt).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn build(options: &Options, interrupt: Interrupt) -> Result<()> {
+    let steps = Steps::new(interrupt);
+    docker::answers(&steps).await?;
+    let folder = leasehold_testbed::target_folder().join("testbed").join("images");
+    let _lock = lock(&folder, &steps).await?;
+    let work = Work::new(folder.join("work"))?;
+    let mut debian = Debian::new(options.force);
+    for server in chosen(&options.servers) {
+        if options.if_missing
+            && let Some(image) = any_image(server, &steps).await?
+        {
+            eprintln!("{server}: {image} is there");
+            continue;
+        }
+        let bao = match server {
+            Server::Openbao => Some(Bao::find(&steps).await?),
+            _ => None,
+        };
+        let source = bao.as_ref().map_or_else(|| debian.revision(), |bao| bao.version().to_owned());
+        let revision = revision(server.files(), &source);
+        if !options.force && docker::revision(&server.image(), &steps).await?.as_ref() == Some(&revision) {
+            eprintln!("{server}: {} is already there", server.image());
+            continue;
+        }
+        let context = work.folder(server.name())?;
+        let version = match bao {
+            Some(bao) => bao.install(&context.join("root"), &work, &steps).await?,
+            None => debian.version_of(server, &work, &steps).await?,
+        };
+        for (name, content) in server.files() {
+            work::write(&context.join(name), content)?;
+        }
+        let labels = [(docker::VERSION, version), (docker::REVISION, revision)];
+        docker::build(server, &context, &labels, options.force, &steps).await?;
+    }
+    Ok(())
+}
+
+/// In one order, each once.
+fn chosen(servers: &[Server]) -> impl Iterator<Item = Server> {
+    Server::ALL.into_iter().filter(|server| servers.is_empty() || servers.contains(server))
+}
+
+async fn any_image(server: Server, steps: &Steps) -> Result<Option<String>> {
+    for image in [server.public_image(), server.image()] {
+        if docker::labels(&image, steps).await?.is_some() {
+            return Ok(Some(image));
+        }
+    }
+    Ok(None)
+}
+
+/// Waits for another run: both would build the same.
+async fn lock(folder: &Path, steps: &Steps) -> Result<File> {
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let path: PathBuf = folder.join("lock");
+    let lock = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    let mut said = false;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).context(format!("locking {}", path.display()));
+            }
+            Err(TryLockError::WouldBlock) if !said => eprintln!("waiting for another `cargo testbed images`"),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        said = true;
+        steps.pause(Duration::from_millis(200)).await?;
+    }
+}

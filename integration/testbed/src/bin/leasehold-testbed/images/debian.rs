@@ -1,0 +1,216 @@
+//! The Debian that the images of the databases have in common.
+
+use std::{collections::HashMap, env, fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::process::Command;
+
+use super::{
+    docker,
+    server::{Files, Server, files, revision},
+    steps::Steps,
+    work::Work,
+};
+
+/// An image with the programs of all databases, each image's first layer.
+pub(crate) struct Debian {
+    suite: String,
+    anew: bool,
+    versions: Option<HashMap<String, String>>,
+}
+
+impl Debian {
+    pub(crate) fn new(anew: bool) -> Self {
+        let suite = env::var("LEASEHOLD_IMAGES_SUITE").ok().filter(|suite| !suite.is_empty());
+        Self { suite: suite.unwrap_or_else(|| "bookworm".to_owned()), anew, versions: None }
+    }
+
+    /// What it is made of.
+    pub(crate) fn revision(&self) -> String {
+        revision(FILES, &format!("{} {PACKAGES}", self.suite))
+    }
+
+    /// The version of a database in it; makes it first if it must.
+    pub(crate) async fn version_of(&mut self, server: Server, work: &Work, steps: &Steps) -> Result<String> {
+        let label = version_label(server.name());
+        if self.versions.is_none() {
+            self.versions = Some(self.ensure(work, steps).await?);
+        }
+        let version = self.versions.as_ref().and_then(|labels| labels.get(&label));
+        version.cloned().with_context(|| format!("{IMAGE} has no label {label}"))
+    }
+
+    /// Returns the labels of the image that is there, or is there now.
+    async fn ensure(&self, work: &Work, steps: &Steps) -> Result<HashMap<String, String>> {
+        if !self.anew
+            && let Some(labels) = docker::labels(IMAGE, steps).await?
+            && labels.get(docker::REVISION) == Some(&self.revision())
+        {
+            return Ok(labels);
+        }
+        self.build(work, steps).await?;
+        docker::labels(IMAGE, steps).await?.with_context(|| format!("{IMAGE} was built and is not there"))
+    }
+
+    async fn build(&self, work: &Work, steps: &Steps) -> Result<()> {
+        demand_root()?;
+        install_debootstrap(steps).await?;
+        let folder = work.folder("debian")?;
+        let root = folder.join("root");
+        let mirror = mirror(steps).await;
+        let what = format!("debian: debootstrap of {} from {mirror}", self.suite);
+        steps.run(&what, debootstrap(&self.suite, &root, &mirror)).await?;
+        let mut labels = vec![(docker::REVISION.to_owned(), self.revision())];
+        labels.extend(versions(&installed(&root, steps).await?));
+        let [(_, prepare)] = FILES else { bail!("the scripts of Debian are other ones") };
+        steps.run("debian: removing what no server reads", inside(&root, prepare)).await?;
+        let archive = folder.join("root.tar");
+        steps.run("debian: packing", tar(&root, &archive)).await?;
+        let labels: Vec<_> = labels.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        docker::import(&archive, IMAGE, &labels, &format!("debian: importing {IMAGE}"), steps).await
+    }
+}
+
+/// A command of apt, whose words are English and which waits for another apt.
+pub(crate) fn apt_get(arguments: &[&str]) -> Result<Command> {
+    if !on_path("apt-get") {
+        bail!("there is no apt-get here, which fetches what the images are made of; {INSTEAD}");
+    }
+    let mut command = Command::new("apt-get");
+    command.args(["-o", "DPkg::Lock::Timeout=300"]).args(arguments);
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+    Ok(command)
+}
+
+fn demand_root() -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    bail!("only root may make a Debian with debootstrap; run this as root, or {INSTEAD}");
+}
+
+async fn install_debootstrap(steps: &Steps) -> Result<()> {
+    if on_path("debootstrap") {
+        return Ok(());
+    }
+    // The keys come with it on Debian; elsewhere they are a package that nothing asks for.
+    let install = ["install", "-y", "--no-install-recommends", "debootstrap", "debian-archive-keyring"];
+    let what = "debian: installing debootstrap with apt-get";
+    if steps.run(what, apt_get(&install)?).await.is_err() {
+        // Most often the lists of packages are missing, as in a fresh container.
+        steps.run("debian: updating apt's lists", apt_get(&["update"])?).await?;
+        steps.run(what, apt_get(&install)?).await?;
+    }
+    Ok(())
+}
+
+/// In namespaces of its own: whatever it mounts and whatever it starts ends with it.
+fn debootstrap(suite: &str, root: &Path, mirror: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--", "debootstrap", "--variant=minbase"]);
+    command.arg(format!("--include={PACKAGES}")).arg(suite).arg(root).arg(mirror);
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
+    command
+}
+
+/// Runs a script in a Debian's root folder.
+fn inside(root: &Path, script: &str) -> Command {
+    let mut command = Command::new("chroot");
+    command.arg(root).args(["/bin/sh", "-c", script]);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
+    command
+}
+
+fn tar(root: &Path, archive: &Path) -> Command {
+    let mut command = Command::new("tar");
+    command.args(["--create", "--one-file-system", "--numeric-owner", "--file"]).arg(archive);
+    command.arg("--directory").arg(root).arg(".");
+    command
+}
+
+/// The mirror that this machine's apt uses, if that is one of Debian.
+async fn mirror(steps: &Steps) -> String {
+    let targets = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
+    let configured = match apt_get(&targets) {
+        Ok(command) => steps.output(command).await.unwrap_or_default(),
+        Err(_) => String::new(),
+    };
+    debian_of(&configured).unwrap_or("http://deb.debian.org/debian").to_owned()
+}
+
+fn debian_of(repositories: &str) -> Option<&str> {
+    let mut repositories = repositories.lines().map(|line| line.trim().trim_end_matches('/'));
+    repositories.find(|uri| uri.starts_with("http") && uri.ends_with("/debian"))
+}
+
+/// The packages in a Debian's root folder and their versions.
+async fn installed(root: &Path, steps: &Steps) -> Result<String> {
+    let mut command = Command::new("dpkg-query");
+    command.arg("--admindir").arg(root.join("var/lib/dpkg"));
+    command.args(["--show", "--showformat=${Package} ${Version}\\n"]);
+    steps.output(command).await
+}
+
+/// The labels with the databases' own versions.
+fn versions(installed: &str) -> Vec<(String, String)> {
+    let packages = installed.lines().filter_map(|line| line.split_once(' '));
+    packages
+        .filter_map(|(package, version)| {
+            let server = match package {
+                "mariadb-server-core" => Server::Mariadb,
+                "redis-server" => Server::Redis,
+                _ if package.strip_prefix("postgresql-").is_some_and(is_number) => Server::Postgres,
+                _ => return None,
+            };
+            Some((version_label(server.name()), upstream(version).to_owned()))
+        })
+        .collect()
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Debian's version without what only Debian counts: `5:7.0.15-1~deb12u5` is 7.0.15.
+fn upstream(version: &str) -> &str {
+    let version = version.split_once(':').map_or(version, |(_, version)| version);
+    version.rsplit_once('-').map_or(version, |(version, _)| version)
+}
+
+fn version_label(name: &str) -> String {
+    format!("{}.{name}.version", docker::REVISION)
+}
+
+fn on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| fs::metadata(folder.join(program)).is_ok_and(|file| file.is_file()))
+}
+
+const IMAGE: &str = "localhost/leasehold/debian:local";
+/// `postgresql` is whichever version the suite has.
+const PACKAGES: &str = "postgresql,mariadb-server-core,mariadb-client-core,redis-server";
+pub(crate) const FILES: Files = files!("debian": "prepare.sh");
+const INSTEAD: &str = "pull the public images (`docker pull postgres:18`, and so on), or let \
+                       LEASEHOLD_IMAGE_OPENBAO, _POSTGRES, _MARIADB and _REDIS name images that are there";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_those_of_the_servers() {
+        let installed = "mariadb-server-core 1:10.11.18-0+deb12u1\npostgresql-15 15.18-0+deb12u1\n\
+                         postgresql-client-15 15.18-0+deb12u1\npostgresql 15+248\nredis-server 5:7.0.15-1~deb12u5\n";
+        let label = |name: &str, version: &str| (version_label(name), version.to_owned());
+        let expected = [label("mariadb", "10.11.18"), label("postgres", "15.18"), label("redis", "7.0.15")];
+        assert_eq!(versions(installed), expected);
+    }
+
+    #[test]
+    fn a_mirror_is_one_of_debian() {
+        let repositories = "https://deb.nodesource.com/node_20.x/\nhttp://deb.debian.org/debian-security/\n\
+                            http://mirror.example/debian/\nhttp://deb.debian.org/debian/\n";
+        assert_eq!(debian_of(repositories), Some("http://mirror.example/debian"));
+        assert_eq!(debian_of("http://archive.ubuntu.com/ubuntu/\ncdrom://[Debian]/debian/\n"), None);
+    }
+}
