@@ -103,6 +103,15 @@ impl Image {
         self.at_hand_of(&Engine::connect().await?).await
     }
 
+    /// Which image a container would run from, pulled if it must be; `report` is told of that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`] when no engine answers; [`Error::Missing`] when there is no image and none can be pulled.
+    pub async fn obtain(self, report: Report) -> Result<String> {
+        self.find(&Engine::connect().await?, report).await
+    }
+
     /// The first candidate that is there.
     async fn at_hand_of(self, engine: &Engine) -> Result<Option<String>> {
         for candidate in self.candidates() {

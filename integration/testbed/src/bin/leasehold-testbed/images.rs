@@ -31,8 +31,7 @@ pub(crate) struct Options {
     /// Builds also what is there and current.
     #[arg(long)]
     force: bool,
-    /// Builds only what has no image at all, neither a public one nor a local one. `LEASEHOLD_IMAGE_OPENBAO`,
-    /// `..._POSTGRES`, `..._MARIADB` and `..._REDIS` name other public ones.
+    /// Builds only what has no image at all: neither one that is there, nor a public one that can be pulled.
     #[arg(long, conflicts_with = "force")]
     if_missing: bool,
 }
@@ -56,10 +55,7 @@ async fn build(options: &Options, interrupt: Interrupt) -> Result<()> {
     let work = Work::new(folder.join("work"))?;
     let mut debian = Debian::new(options.force);
     for server in chosen(&options.servers) {
-        if options.if_missing
-            && let Some(image) = any_image(server, &steps).await?
-        {
-            eprintln!("{server}: {image} is there");
+        if options.if_missing && is_there(server).await {
             continue;
         }
         let bao = match server {
@@ -68,8 +64,8 @@ async fn build(options: &Options, interrupt: Interrupt) -> Result<()> {
         };
         let source = bao.as_ref().map_or_else(|| debian.revision(), |bao| bao.version().to_owned());
         let revision = revision(server.files(), &source);
-        if !options.force && docker::revision(&server.image(), &steps).await?.as_ref() == Some(&revision) {
-            eprintln!("{server}: {} is already there", server.image());
+        if !options.force && docker::revision(server.tag(), &steps).await?.as_ref() == Some(&revision) {
+            eprintln!("{server}: {} is already there", server.tag());
             continue;
         }
         let context = work.folder(server.name())?;
@@ -91,13 +87,17 @@ fn chosen(servers: &[Server]) -> impl Iterator<Item = Server> {
     Server::ALL.into_iter().filter(|server| servers.is_empty() || servers.contains(server))
 }
 
-async fn any_image(server: Server, steps: &Steps) -> Result<Option<String>> {
-    for image in [server.public_image(), server.image()] {
-        if docker::labels(&image, steps).await?.is_some() {
-            return Ok(Some(image));
+async fn is_there(server: Server) -> bool {
+    match server.image().obtain(|line| eprintln!("{line}")).await {
+        Ok(image) => {
+            eprintln!("{server}: {image} is there");
+            true
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            false
         }
     }
-    Ok(None)
 }
 
 /// Waits for another run: both would build the same.

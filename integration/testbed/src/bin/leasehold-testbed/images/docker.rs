@@ -46,9 +46,9 @@ pub(crate) async fn build(
     anew: bool,
     steps: &Steps,
 ) -> Result<()> {
-    let image = server.image();
-    let before = id(&image, steps).await;
-    let mut command = docker(&["build", "--force-rm", "--tag", &image]);
+    let image = server.tag();
+    let before = id(image, steps).await;
+    let mut command = docker(&["build", "--force-rm", "--tag", image]);
     if anew {
         command.arg("--no-cache");
     }

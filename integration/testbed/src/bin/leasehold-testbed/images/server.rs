@@ -1,7 +1,8 @@
 //! The four servers, and what their images are made of.
 
-use std::{env, fmt};
+use std::fmt;
 
+use leasehold_testbed::Image;
 use sha2::{Digest as _, Sha256};
 
 /// A server that there is an image of.
@@ -36,20 +37,19 @@ impl Server {
         }
     }
 
-    /// The image that is built here.
-    pub(crate) fn image(self) -> String {
-        format!("localhost/leasehold/{}:local", self.name())
+    pub(crate) fn image(self) -> Image {
+        match self {
+            Self::Openbao => Image::OpenBao,
+            Self::Postgres => Image::Postgres,
+            Self::Mariadb => Image::MariaDb,
+            Self::Redis => Image::Redis,
+        }
     }
 
-    /// The image that it stands in for.
-    pub(crate) fn public_image(self) -> String {
-        let (variable, image) = match self {
-            Self::Openbao => ("LEASEHOLD_IMAGE_OPENBAO", "openbao/openbao:2"),
-            Self::Postgres => ("LEASEHOLD_IMAGE_POSTGRES", "postgres:18"),
-            Self::Mariadb => ("LEASEHOLD_IMAGE_MARIADB", "mariadb:12"),
-            Self::Redis => ("LEASEHOLD_IMAGE_REDIS", "redis:8"),
-        };
-        env::var(variable).ok().filter(|named| !named.is_empty()).unwrap_or_else(|| image.to_owned())
+    /// The name that its image is given.
+    pub(crate) fn tag(self) -> &'static str {
+        // Each of the four has one.
+        self.image().local().unwrap_or_default()
     }
 
     pub(crate) fn files(self) -> Files {
@@ -117,7 +117,7 @@ mod tests {
         for server in Server::ALL {
             let (_, dockerfile) = server.files()[0];
             assert!(dockerfile.contains("ENTRYPOINT [\"docker-entrypoint.sh\"]"), "{server}");
-            assert!(server.image().starts_with("localhost/"), "a name that is pulled from nowhere");
+            assert!(server.tag().starts_with("localhost/"), "a name that is pulled from nowhere");
         }
     }
 }
