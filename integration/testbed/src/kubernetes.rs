@@ -42,7 +42,7 @@ pub(crate) struct ApiServer {
 }
 
 impl ApiServer {
-    pub(crate) fn start(site: &Site, authority: &Authority, signer: Arc<Signer>) -> Result<Self> {
+    pub(crate) fn start(site: &Site, authority: &Authority, signer: &Arc<Signer>) -> Result<Self> {
         let reviewer = signer.sign(&Claims {
             namespace: "openbao".into(),
             name: "token-reviewer".into(),

@@ -64,7 +64,10 @@ pub fn openbao(report: Report) -> Result<PathBuf> {
 /// Where `bao` is, if it is here.
 pub(crate) fn openbao_here() -> Option<PathBuf> {
     let named = env::var_os("LEASEHOLD_BAO").map(PathBuf::from);
-    named.or_else(|| on_path("bao")).or_else(|| Some(install::installed_openbao())).filter(|path| path.is_file())
+    named
+        .or_else(|| on_path("bao"))
+        .or_else(|| Some(install::installed_openbao()))
+        .filter(|path| path.is_file())
 }
 
 /// Finds `vault`, which nothing installs.

@@ -130,7 +130,8 @@ impl OpenBao {
                 format!("VAULT_ADDR={} VAULT_TOKEN={} {program}", self.address(), self.root_token())
             }
             Command::Inside(container) => {
-                let variables = format!("-e VAULT_ADDR={} -e VAULT_TOKEN={}", self.address(), self.root_token());
+                let variables =
+                    format!("-e VAULT_ADDR={} -e VAULT_TOKEN={}", self.address(), self.root_token());
                 format!("docker exec {variables} {:.12} {}", container.id().await?, program(self.product))
             }
         })
@@ -257,11 +258,7 @@ async fn container(site: &Site, pod: &Pod, product: Product) -> Result<(Server, 
         name: product.name(),
         image: pod.image(Image::from(product)).await?,
         // With its own name first, the entrypoint adds no folder of its own and still gives root up.
-        command: vec![
-            program(product).into(),
-            "server".into(),
-            format!("-config={SHOWN}/{CONFIGURATION}"),
-        ],
+        command: vec![program(product).into(), "server".into(), format!("-config={SHOWN}/{CONFIGURATION}")],
         // A capability for locking memory, which is not asked for.
         environment: vec![("SKIP_SETCAP", "true".into())],
         stop: "TERM",
@@ -279,8 +276,7 @@ fn settings(site: &Site, product: Product, folder: &Path, ports: &Ports, tls: Tl
         (Ground::Pod(_), Product::Vault) => (Path::new(SHOWN), "/vault/file/storage".into()),
     };
     let listen = |port: &Port| format!("{}:{}", site.ground.listen(), port.number());
-    let mut listeners =
-        vec![json!({ "tcp": { "address": listen(&ports.openbao), "tls_disable": true } })];
+    let mut listeners = vec![json!({ "tcp": { "address": listen(&ports.openbao), "tls_disable": true } })];
     if let Some(port) = &ports.openbao_tls {
         let mut listener = json!({
             "address": listen(port),

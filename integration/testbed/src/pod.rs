@@ -24,8 +24,8 @@ use testcontainers::{
     core::IntoContainerPort as _,
 };
 
-pub(crate) use container::{Container, SHOWN, Spec};
 use container::Holder;
+pub(crate) use container::{Container, SHOWN, Spec};
 use engine::Engine;
 pub(crate) use template::{DATA, prepare};
 
@@ -72,9 +72,10 @@ impl Pod {
         if shell.order("count").await? == "0" {
             return Err(Error::Engine {
                 request: "the pod's containers".into(),
-                reason: "the command `docker` talks to another engine than DOCKER_HOST or the socket leads to; \
+                reason:
+                    "the command `docker` talks to another engine than DOCKER_HOST or the socket leads to; \
                          let DOCKER_HOST name the one to use"
-                    .into(),
+                        .into(),
             });
         }
         let gateway = gateway(&engine, &network).await?;
@@ -154,7 +155,9 @@ async fn reaper(backstage: &Backstage, name: &str) -> Result<Shell> {
     Err(Error::Missing {
         program: "the command `docker`",
         searched: "on PATH, nor was `podman`".into(),
-        remedy: "install the engine's command-line client: it removes the containers of a test that was killed".into(),
+        remedy:
+            "install the engine's command-line client: it removes the containers of a test that was killed"
+                .into(),
     })
 }
 

@@ -1,8 +1,8 @@
 //! A proxy in front of OpenBao that counts requests and answers in its stead.
 
 use std::{
-    net::Ipv4Addr,
     future::pending,
+    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -123,7 +123,9 @@ impl Recorder {
             faults: Mutex::default(),
         });
         let shared = state.clone();
-        let server = Server::start(&backstage, Ipv4Addr::LOCALHOST.into(), None, move |request| handle(shared.clone(), request))?;
+        let server = Server::start(&backstage, Ipv4Addr::LOCALHOST.into(), None, move |request| {
+            handle(shared.clone(), request)
+        })?;
         Ok(Self { server, state, _backstage: backstage })
     }
 

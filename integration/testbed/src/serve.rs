@@ -1,6 +1,10 @@
 //! The small HTTP servers of the testbed: one handler, with or without TLS.
 
-use std::{future::Future, net::{IpAddr, SocketAddr}, sync::Arc};
+use std::{
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use http_body_util::Full;
 use hyper::{

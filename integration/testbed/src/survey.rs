@@ -24,11 +24,8 @@ pub struct Program {
 
 /// The programs that servers run from where they are processes; nothing is installed.
 pub fn programs() -> Vec<Program> {
-    let packaged = |package: &install::Package, path| Program {
-        name: package.name(),
-        path,
-        remedy: package.remedy(),
-    };
+    let packaged =
+        |package: &install::Package, path| Program { name: package.name(), path, remedy: package.remedy() };
     vec![
         Program {
             name: "OpenBao",

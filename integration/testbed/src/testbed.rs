@@ -69,7 +69,7 @@ impl Testbed {
     async fn start_on(site: Site, config: Config, product: Product, ports: Ports) -> Result<Self> {
         let authority = Authority::new()?;
         let signer = Arc::new(Signer::new()?);
-        let cluster = ApiServer::start(&site, &authority, signer.clone())?;
+        let cluster = ApiServer::start(&site, &authority, &signer)?;
         let (openbao, postgres, mariadb, redis) = tokio::try_join!(
             OpenBao::launch(&site, &config, product, &authority, &ports),
             Postgres::launch(&site, ports.postgres.clone()),
@@ -85,16 +85,7 @@ impl Testbed {
         site.backstage.spawn(rotate_like_the_kubelet(Arc::downgrade(&service_account)));
         let database_url =
             format!("postgres://{}:{}/{}", postgres.host(), postgres.port(), postgres.database());
-        Ok(Self {
-            service_account,
-            openbao,
-            postgres,
-            mariadb,
-            redis,
-            database_url,
-            _cluster: cluster,
-            site,
-        })
+        Ok(Self { service_account, openbao, postgres, mariadb, redis, database_url, _cluster: cluster, site })
     }
 
     /// The OpenBao server.

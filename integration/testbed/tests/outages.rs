@@ -90,7 +90,8 @@ async fn errors_say_what_happened() {
     assert!(error.contains("404 to GET nowhere"), "{error}");
     testbed.openbao().kill().await.unwrap();
     let error = testbed.openbao().request("GET", "sys/mounts", None).await.unwrap_err().to_string();
-    assert!(error.contains("refused"), "{error}");
+    // Refused, or closed by whoever publishes a container's port.
+    assert!(error.contains("no answer to OpenBao: GET sys/mounts: "), "{error}");
     std::fs::write(testbed.openbao().folder().join("openbao.json"), "{}").unwrap();
     let error = testbed.openbao().start_again().await.unwrap_err().to_string();
     assert!(error.contains("ended instead of starting") && error.contains("storage"), "{error}");

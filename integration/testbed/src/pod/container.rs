@@ -105,7 +105,8 @@ impl Container {
 
     async fn signal(&self, signal: &'static str) -> Result<()> {
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
-        self.order("signal", |docker, id| async move { docker.kill_container(&id, Some(options)).await }).await
+        self.order("signal", |docker, id| async move { docker.kill_container(&id, Some(options)).await })
+            .await
     }
 
     /// Gives the engine an order about this container. That it is not in the state for that is no error, as it is none

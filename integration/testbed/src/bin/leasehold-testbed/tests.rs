@@ -95,7 +95,9 @@ impl Runner {
         eprintln!("cargo {} {}", arguments.join(" "), more.join(" "));
         let mut command = Command::new(&self.cargo);
         command.args(arguments).args(more);
-        command.env(Launcher::VARIABLE, self.launcher.to_string()).env(Product::VARIABLE, product.to_string());
+        command
+            .env(Launcher::VARIABLE, self.launcher.to_string())
+            .env(Product::VARIABLE, product.to_string());
         let status = command.status().with_context(|| format!("cannot run {}", self.cargo))?;
         ensure!(status.success(), "the tests with {} as {} failed", product.name(), self.launcher);
         Ok(())

@@ -57,8 +57,7 @@ async fn keep(options: &Options, setup: Setup, interrupt: &Interrupt) -> Result<
     output::line("Three things to try:");
     output::line("  cargo run --package quickstart    # rows, read by a user that did not exist before");
     output::line("  cargo testbed demo --external --query 'SELECT count(*) FROM measurements'");
-    let revoke =
-        format!("{client} lease revoke -prefix database/creds/pipeline");
+    let revoke = format!("{client} lease revoke -prefix database/creds/pipeline");
     output::line(&format!("  {revoke}    # and watch the demo"));
     interrupt.asked().await;
     // Another `up` may have written its own meanwhile.
