@@ -2,7 +2,7 @@
 //!
 //! `cargo test --package axum-sqlx` runs it on processes, `LEASEHOLD_LAUNCHER=containers cargo test ...` on containers.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 use std::{collections::HashSet, process::Stdio, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Which launcher it is, and what is said when it cannot be.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
 mod common;
 

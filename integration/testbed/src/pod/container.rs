@@ -10,13 +10,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
 use testcontainers::{
     ContainerAsync, ContainerRequest, GenericImage, ImageExt as _,
     bollard::{
         Docker,
         errors::Error as DockerError,
         models::{HostConfig, Mount, MountTypeEnum},
-        query_parameters::KillContainerOptionsBuilder,
+        query_parameters::{KillContainerOptionsBuilder, LogsOptionsBuilder},
     },
     runners::AsyncRunner as _,
 };
@@ -245,16 +246,15 @@ impl Holder {
         Ok(state.and_then(|state| state.running).unwrap_or_default())
     }
 
+    /// The last lines of both its outputs, in the order in which they were written.
     async fn log(&self, engine: &Engine) -> String {
-        let slot = self.0.container.clone();
-        let work = async move {
-            let slot = slot.lock().await;
-            let Some(container) = &*slot else { return Ok(Vec::new()) };
-            let (stdout, stderr) = tokio::join!(container.stdout_to_vec(), container.stderr_to_vec());
-            Ok([stdout.unwrap_or_default(), stderr.unwrap_or_default()].concat())
+        let Ok(id) = self.id().await else { return String::new() };
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("100").build();
+        let read = |docker: Docker| async move {
+            let chunks: Vec<_> = docker.logs(&id, Some(options)).try_collect().await?;
+            Ok(chunks.into_iter().map(|chunk| chunk.to_string()).collect::<String>())
         };
-        let log = engine.run(work).await.unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
+        engine.ask("a container's log", read).await.unwrap_or_default()
     }
 
     /// Begins to remove it.

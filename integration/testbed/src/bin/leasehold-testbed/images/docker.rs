@@ -57,7 +57,7 @@ pub(crate) async fn build(
     }
     command.arg(context);
     steps.run(&format!("{server}: building {image}"), command).await?;
-    remove_replaced(before, &image, steps).await;
+    remove_replaced(before, image, steps).await;
     Ok(())
 }
 
