@@ -15,6 +15,10 @@ check:
 test *arguments:
     cargo testbed test {{arguments}}
 
+# What this machine has to run servers, and what it lacks.
+doctor:
+    cargo testbed doctor
+
 # Unit and paused-clock tests only: no servers, seconds.
 unit:
     cargo test --workspace --lib --exclude leasehold-testbed --exclude leasehold-suites
