@@ -15,6 +15,7 @@ use crate::{
     command,
     config::Report,
     error::{Error, Result, chain},
+    launcher::Launcher,
     locate::{cache, locked, on_path},
 };
 
@@ -191,7 +192,8 @@ impl Package {
 
     /// An error that says what to do.
     fn missing(&self) -> Error {
-        Error::Missing { program: self.program, searched: self.searched.into(), remedy: self.remedy.into() }
+        let remedy = format!("{}; or use containers, with {}=containers", self.remedy, Launcher::VARIABLE);
+        Error::Missing { program: self.program, searched: self.searched.into(), remedy }
     }
 }
 

@@ -119,20 +119,19 @@ impl OpenBao {
         self.api.token()
     }
 
-    /// A shell's command line that runs its command-line client as root, up to the client's arguments.
+    /// A shell's command line that runs its command-line client as root, up to the client's arguments. It reads the
+    /// variables of [`Testbed::environment`](crate::Testbed::environment).
     ///
     /// # Errors
     ///
     /// If the server is a container that is gone.
     pub async fn client(&self) -> Result<String> {
+        let token = r#"VAULT_TOKEN="$TESTBED_ROOT_TOKEN""#;
         Ok(match &self.command {
-            Command::Here(program) => {
-                format!("VAULT_ADDR={} VAULT_TOKEN={} {program}", self.address(), self.root_token())
-            }
+            Command::Here(program) => format!("{token} {program}"),
             Command::Inside(container) => {
-                let variables =
-                    format!("-e VAULT_ADDR={} -e VAULT_TOKEN={}", self.address(), self.root_token());
-                format!("docker exec {variables} {:.12} {}", container.id().await?, program(self.product))
+                let id = container.id().await?;
+                format!("docker exec -e VAULT_ADDR -e {token} {id:.12} {}", program(self.product))
             }
         })
     }
