@@ -25,7 +25,7 @@ use crate::{
 const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 
 /// The audience of tokens for the API server itself.
-const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
+pub(crate) const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 
 const LOCALHOST: &str = "127.0.0.1";
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backstage;
+mod cluster;
 mod command;
 mod config;
 #[cfg(feature = "conformance")]
@@ -30,6 +31,7 @@ mod site;
 pub mod survey;
 mod testbed;
 
+pub use cluster::Cluster;
 pub use config::{Config, Report, Tls, TokenType};
 pub use error::{Error, Result};
 pub use image::Image;

@@ -6,15 +6,12 @@
 
 mod container;
 pub(crate) mod engine;
+pub(crate) mod holder;
+pub(crate) mod reaper;
 mod template;
 
 use std::{
-    collections::HashMap,
-    ffi::OsStr,
-    fs::{DirBuilder, File},
-    net::IpAddr,
-    os::unix::fs::DirBuilderExt as _,
-    path::PathBuf,
+    collections::HashMap, fs::DirBuilder, net::IpAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf,
     sync::Arc,
 };
 
@@ -24,9 +21,10 @@ use testcontainers::{
     core::IntoContainerPort as _,
 };
 
-use container::Holder;
 pub(crate) use container::{Container, SHOWN, Spec};
 use engine::Engine;
+use holder::Holder;
+use reaper::{LABEL, Reaper};
 pub(crate) use template::{DATA, prepare};
 
 use crate::{
@@ -34,11 +32,7 @@ use crate::{
     config::Report,
     error::{Error, Result},
     image::{Image, split},
-    shell::{Script, Shell},
 };
-
-/// The label of everything that the testbed starts, whose value is the pod's.
-pub(crate) const LABEL: &str = "com.leasehold.testbed";
 
 /// The containers of one testbed.
 #[derive(Clone, Debug)]
@@ -47,14 +41,13 @@ pub(crate) struct Pod(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
-    name: String,
     /// The container whose network the others share.
     network: String,
     gateway: Option<IpAddr>,
     report: Report,
-    // In this order: the container goes, and then the shell finds nothing that is left.
-    holder: Holder,
-    shell: Shell,
+    // In this order: the container goes, and then the reaper finds nothing that is left.
+    holder: Holder<GenericImage>,
+    reaper: Reaper,
 }
 
 impl Pod {
@@ -63,23 +56,13 @@ impl Pod {
         let engine = Engine::connect().await?;
         // Whatever image is there can sleep; this one is in every testbed.
         let image = Image::Postgres.find(&engine, report).await?;
-        let name: String = std::iter::repeat_with(fastrand::alphanumeric).take(16).collect();
-        let shell = reaper(backstage, &name).await?;
+        let reaper = Reaper::start(backstage, "pod").await?;
         let holder = Holder::new(engine.threads());
-        holder.start(&engine, "the pod", sleeper(&image, &name, ports)).await?;
+        holder.start(&engine, "the pod", sleeper(&image, &reaper, ports)).await?;
         let network = holder.id().await?;
-        // A reaper that asks another engine would leave everything behind.
-        if shell.order("count").await? == "0" {
-            return Err(Error::Engine {
-                request: "the pod's containers".into(),
-                reason:
-                    "the command `docker` talks to another engine than DOCKER_HOST or the socket leads to; \
-                         let DOCKER_HOST name the one to use"
-                        .into(),
-            });
-        }
+        reaper.check().await?;
         let gateway = gateway(&engine, &network).await?;
-        Ok(Self(Arc::new(Inner { engine, name, network, gateway, report, holder, shell })))
+        Ok(Self(Arc::new(Inner { engine, network, gateway, report, holder, reaper })))
     }
 
     /// The address at which containers reach this machine, where the engine runs on it.
@@ -89,11 +72,11 @@ impl Pod {
 
     /// The label of its containers, as it is asked for.
     pub(crate) fn label(&self) -> String {
-        format!("{LABEL}={}", self.0.name)
+        self.0.reaper.label()
     }
 
     fn container_name(&self, of: &str) -> String {
-        container_name(&self.0.name, of)
+        self.0.reaper.container_name(of)
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -118,7 +101,7 @@ impl Pod {
 impl Inner {
     /// Makes a folder that a container can be shown, whoever it runs as; nobody else comes as far as the folder it lies in.
     fn folder(&self, server: &str) -> Result<PathBuf> {
-        let folder = self.shell.folder().join(server.to_lowercase());
+        let folder = self.reaper.folder().join(server.to_lowercase());
         match DirBuilder::new().mode(0o755).create(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 Err(Error::file(&folder)(error))
@@ -131,61 +114,36 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.holder.release();
-        // Tells the shell that nothing was under way.
-        let _ = File::create(self.shell.folder().join("done"));
+        self.reaper.nothing_under_way();
     }
-}
-
-async fn reaper(backstage: &Backstage, name: &str) -> Result<Shell> {
-    let (label, threads) = (format!("{LABEL}={name}"), backstage.clone());
-    let shell = backstage.block(move || {
-        let script = Script {
-            text: include_str!("pod/reaper.sh"),
-            name: "pod",
-            arguments: vec![OsStr::new(&label)],
-            environment: Vec::new(),
-            user: None,
-        };
-        Shell::start(script, &threads)
-    });
-    let shell = shell.await?;
-    if shell.order("client").await? != "none" {
-        return Ok(shell);
-    }
-    Err(Error::Missing {
-        program: "the command `docker`",
-        searched: "on PATH, nor was `podman`".into(),
-        remedy:
-            "install the engine's command-line client: it removes the containers of a test that was killed"
-                .into(),
-    })
-}
-
-fn container_name(pod: &str, of: &str) -> String {
-    format!("leasehold-{pod}-{}", of.to_lowercase())
 }
 
 /// A container that does nothing, with ports of the loopback interface.
-fn sleeper(image: &str, pod: &str, ports: Vec<u16>) -> ContainerRequest<GenericImage> {
+fn sleeper(image: &str, reaper: &Reaper, ports: Vec<u16>) -> ContainerRequest<GenericImage> {
     let (name, tag) = split(image);
     let mut image = GenericImage::new(name, tag).with_entrypoint("sleep");
     for port in &ports {
         image = image.with_exposed_port(port.tcp());
     }
+    // Inside and outside they are the same.
     let publish = move |host: &mut HostConfig| {
-        let binding = |port: &u16| {
-            let binding =
-                PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(port.to_string()) };
-            (format!("{port}/tcp"), Some(vec![binding]))
-        };
-        host.publish_all_ports = None;
-        host.port_bindings = Some(ports.iter().map(binding).collect::<HashMap<_, _>>());
+        publish(host, ports.iter().map(|port| (*port, port.to_string())));
     };
     image
         .with_cmd(["infinity"])
-        .with_container_name(container_name(pod, "network"))
-        .with_label(LABEL, pod)
+        .with_container_name(reaper.container_name("network"))
+        .with_label(LABEL, reaper.name())
         .with_host_config_modifier(publish)
+}
+
+/// Publishes ports on the loopback interface and nowhere else; the port outside is 0 for any.
+pub(crate) fn publish(host: &mut HostConfig, ports: impl IntoIterator<Item = (u16, String)>) {
+    let binding = |(inside, outside)| {
+        let binding = PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(outside) };
+        (format!("{inside}/tcp"), Some(vec![binding]))
+    };
+    host.publish_all_ports = None;
+    host.port_bindings = Some(ports.into_iter().map(binding).collect::<HashMap<_, _>>());
 }
 
 async fn gateway(engine: &Engine, container: &str) -> Result<Option<IpAddr>> {

@@ -7,7 +7,7 @@ use testcontainers::bollard::{Docker, query_parameters::ListContainersOptionsBui
 use crate::{
     error::Result,
     install, locate,
-    pod::{LABEL, engine::Engine},
+    pod::{engine::Engine, reaper::LABEL},
 };
 
 /// A program that servers run from where they are processes.

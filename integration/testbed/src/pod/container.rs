@@ -2,31 +2,28 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex as SyncMutex, PoisonError,
-        mpsc::{Receiver, channel},
-    },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt as _;
 use testcontainers::{
-    ContainerAsync, ContainerRequest, GenericImage, ImageExt as _,
+    ContainerRequest, GenericImage, ImageExt as _,
     bollard::{
         Docker,
         errors::Error as DockerError,
         models::{HostConfig, Mount, MountTypeEnum},
-        query_parameters::{KillContainerOptionsBuilder, LogsOptionsBuilder},
+        query_parameters::KillContainerOptionsBuilder,
     },
-    runners::AsyncRunner as _,
 };
-use tokio::sync::Mutex;
 
-use super::{LABEL, Pod, engine::Engine};
+use super::{
+    Pod,
+    holder::{FAREWELL, Holder},
+    reaper::LABEL,
+};
 use crate::{
-    backstage::{Backstage, poll},
-    error::{Error, Result, chain},
+    backstage::poll,
+    error::{Error, Result},
     image::split,
     server::Runner,
 };
@@ -36,9 +33,6 @@ pub(crate) const SHOWN: &str = "/leasehold";
 
 /// How long a server may take to stop in an orderly way, as for a process.
 const STOP: Duration = Duration::from_secs(6);
-
-/// How long a container may take to be removed.
-const FAREWELL: Duration = Duration::from_secs(20);
 
 /// What to run, and how.
 #[derive(Clone, Debug)]
@@ -60,7 +54,7 @@ pub(crate) struct Spec {
 pub(crate) struct Container {
     spec: Spec,
     folder: PathBuf,
-    holder: Holder,
+    holder: Holder<GenericImage>,
     pod: Pod,
 }
 
@@ -94,7 +88,7 @@ impl Container {
         let mut request = GenericImage::new(name, tag)
             .with_cmd(&self.spec.command)
             .with_container_name(self.pod.container_name(self.spec.name))
-            .with_label(LABEL, &self.pod.0.name)
+            .with_label(LABEL, self.pod.0.reaper.name())
             // Where SELinux is on, a container may not read a folder that is not labelled for it.
             .with_security_opt("label=disable")
             .with_host_config_modifier(join);
@@ -190,119 +184,5 @@ impl Runner for Container {
 
     fn release(&self) {
         self.holder.release();
-    }
-}
-
-/// Holds a container until it is to be removed, on the threads that talk to the engine.
-#[derive(Clone)]
-pub(super) struct Holder(Arc<Held>);
-
-struct Held {
-    container: Arc<Mutex<Option<ContainerAsync<GenericImage>>>>,
-    removed: SyncMutex<Option<Receiver<()>>>,
-    threads: Backstage,
-}
-
-impl Holder {
-    pub(super) fn new(threads: &Backstage) -> Self {
-        Self(Arc::new(Held {
-            container: Arc::default(),
-            removed: SyncMutex::default(),
-            threads: threads.clone(),
-        }))
-    }
-
-    /// Starts it: makes it the first time, and starts the same one again later.
-    pub(super) async fn start(
-        &self,
-        engine: &Engine,
-        name: &'static str,
-        request: ContainerRequest<GenericImage>,
-    ) -> Result<()> {
-        let slot = self.0.container.clone();
-        let work = async move {
-            let mut slot = slot.lock().await;
-            let started = match &*slot {
-                Some(container) => container.start().await,
-                None => request.start().await.map(|container| *slot = Some(container)),
-            };
-            started.map_err(|error| Error::Engine {
-                request: format!("a container of {name}"),
-                reason: chain(&error),
-            })
-        };
-        engine.run(work).await
-    }
-
-    pub(super) async fn id(&self) -> Result<String> {
-        let container = self.0.container.lock().await;
-        container.as_ref().map(|container| container.id().to_owned()).ok_or_else(gone)
-    }
-
-    async fn runs(&self, engine: &Engine) -> Result<bool> {
-        let id = self.id().await?;
-        let inspect = |docker: Docker| async move { docker.inspect_container(&id, None).await };
-        let state = engine.ask("a container's state", inspect).await?.state;
-        Ok(state.and_then(|state| state.running).unwrap_or_default())
-    }
-
-    /// The last lines of both its outputs, in the order in which they were written.
-    async fn log(&self, engine: &Engine) -> String {
-        let Ok(id) = self.id().await else { return String::new() };
-        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("100").build();
-        let read = |docker: Docker| async move {
-            let chunks: Vec<_> = docker.logs(&id, Some(options)).try_collect().await?;
-            Ok(chunks.into_iter().map(|chunk| chunk.to_string()).collect::<String>())
-        };
-        engine.ask("a container's log", read).await.unwrap_or_default()
-    }
-
-    /// Begins to remove it.
-    pub(super) fn release(&self) {
-        self.0.release();
-    }
-}
-
-impl Held {
-    fn release(&self) {
-        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        if removed.is_some() {
-            return;
-        }
-        let (tell, told) = channel();
-        *removed = Some(told);
-        let slot = self.container.clone();
-        self.threads.spawn(async move {
-            if let Some(container) = slot.lock().await.take()
-                && let Err(error) = container.rm().await
-            {
-                // The reaper tries again.
-                tracing::warn!(error = %chain(&error), "a container was not removed");
-            }
-            let _ = tell.send(());
-        });
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.release();
-        let removed = self.removed.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if removed.take().is_some_and(|removed| removed.recv_timeout(FAREWELL).is_err()) {
-            tracing::warn!("a container is still being removed");
-        }
-    }
-}
-
-impl std::fmt::Debug for Holder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Holder").finish_non_exhaustive()
-    }
-}
-
-fn gone() -> Error {
-    Error::System {
-        what: "the server was already taken down, or never started",
-        source: std::io::ErrorKind::NotConnected.into(),
     }
 }

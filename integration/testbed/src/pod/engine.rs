@@ -25,7 +25,7 @@ use crate::{
 const GREETING: Duration = Duration::from_secs(5);
 
 /// How long an answer may take; a container's start is the slowest.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long an image may take to be pulled.
 const PULL: Duration = Duration::from_secs(900);
