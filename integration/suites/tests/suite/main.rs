@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod causes;
+mod cluster;
 mod main_job;
 mod operator;
 mod outage;
