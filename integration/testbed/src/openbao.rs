@@ -73,7 +73,7 @@ impl OpenBao {
         let settings = settings(site, product, server.folder(), ports, config.tls);
         let path = server.folder().join(CONFIGURATION);
         fs::write(&path, settings.to_string()).map_err(Error::file(path))?;
-        let api = Api::new(format!("http://127.0.0.1:{}", port.number()))?;
+        let api = Api::new(product.name(), format!("http://127.0.0.1:{}", port.number()))?;
         let mut openbao = Self {
             server,
             product,

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use leasehold_auth::GivenToken;
-use leasehold_suites::{Service, let_pass, nothing_left, vault, wait_until};
-use leasehold_testbed::{Config, Testbed, TokenType};
+use leasehold_core::{ErrorKind, Provider as _};
+use leasehold_renewal::Keeper;
+use leasehold_secrets::DatabaseRole;
+use leasehold_suites::{Service, kubernetes, let_pass, nothing_left, vault, wait_until};
+use leasehold_testbed::{Config, Product, Testbed, TokenType};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,4 +97,26 @@ async fn the_latest_jwt_is_used_also_after_it_was_missing_for_a_while() {
     service.account("a JWT that was missing", &measured, 3.0);
     let testbed = service.stop().await.unwrap();
     nothing_left(&testbed).await.unwrap();
+}
+
+/// Where the two servers differ for a client: Vault says in the 403 itself that the token is dead, and OpenBao
+/// answers as for a token whose policy does not reach, so it has to be asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_token_is_told_at_the_price_of_what_the_server_leaves_unsaid() {
+    let testbed = Testbed::start(Config::default()).await.unwrap();
+    let recorder = testbed.recorder().unwrap();
+    let vault = vault(&recorder).unwrap();
+    let token = Keeper::start(kubernetes(&testbed, &vault)).await.unwrap();
+    let role = DatabaseRole::new(vault, token.current(), testbed.db_role());
+    let accessor = token.current().get().unwrap().secret().accessor().unwrap().to_owned();
+    let body = json!({ "accessor": accessor });
+    testbed.openbao().request("POST", "auth/token/revoke-accessor", Some(body)).await.unwrap();
+    recorder.clear();
+    let error = role.issue().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadToken, "{error}");
+    let asked = match testbed.openbao().product() {
+        Product::Vault => 0,
+        _ => 1,
+    };
+    assert_eq!(recorder.count("GET", "/v1/auth/token/lookup-self"), asked, "{:#?}", recorder.requests());
 }

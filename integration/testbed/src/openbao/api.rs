@@ -17,12 +17,14 @@ const REQUEST: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Api {
     client: reqwest::Client,
+    /// The server's name in errors.
+    server: &'static str,
     address: String,
     token: String,
 }
 
 impl Api {
-    pub(super) fn new(address: String) -> Result<Self> {
+    pub(super) fn new(server: &'static str, address: String) -> Result<Self> {
         let client = reqwest::Client::builder()
             .no_proxy()
             .timeout(REQUEST)
@@ -30,7 +32,7 @@ impl Api {
             .pool_max_idle_per_host(0)
             .build()
             .map_err(|error| Error::Unanswered { request: address.clone(), reason: chain(&error) })?;
-        Ok(Self { client, address, token: String::new() })
+        Ok(Self { client, server, address, token: String::new() })
     }
 
     pub(super) fn log_in(&mut self, token: String) {
@@ -50,7 +52,7 @@ impl Api {
     pub(super) async fn request(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value> {
         let request = format!("{method} {path}");
         let unanswered =
-            |reason: String| Error::Unanswered { request: format!("OpenBao: {request}"), reason };
+            |reason: String| Error::Unanswered { request: format!("{}: {request}", self.server), reason };
         let verb = Method::from_bytes(method.as_bytes()).map_err(|error| unanswered(error.to_string()))?;
         let mut builder = self.client.request(verb, format!("{}/v1/{path}", self.address));
         if !self.token.is_empty() {
@@ -64,7 +66,7 @@ impl Api {
         let body = answer.bytes().await.map_err(|error| unanswered(chain(&error)))?;
         if !status.is_success() {
             return Err(Error::Answer {
-                server: "OpenBao",
+                server: self.server,
                 request,
                 status: status.as_u16().to_string(),
                 body: String::from_utf8_lossy(&body).into_owned(),
