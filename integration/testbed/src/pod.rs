@@ -11,7 +11,11 @@ pub(crate) mod reaper;
 mod template;
 
 use std::{
-    collections::HashMap, fs::DirBuilder, net::IpAddr, os::unix::fs::DirBuilderExt as _, path::PathBuf,
+    collections::HashMap,
+    fs::{self, Permissions},
+    net::IpAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -102,12 +106,9 @@ impl Inner {
     /// Makes a folder that a container can be shown, whoever it runs as; nobody else comes as far as the folder it lies in.
     fn folder(&self, server: &str) -> Result<PathBuf> {
         let folder = self.reaper.folder().join(server.to_lowercase());
-        match DirBuilder::new().mode(0o755).create(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                Err(Error::file(&folder)(error))
-            }
-            _ => Ok(folder),
-        }
+        fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).map_err(Error::file(&folder))?;
+        Ok(folder)
     }
 }
 

@@ -1,6 +1,8 @@
 //! A server as a container.
 
 use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -147,6 +149,7 @@ impl Runner for Container {
     }
 
     async fn start(&self) -> Result<()> {
+        show(&self.folder)?;
         self.holder.start(self.pod.engine(), self.spec.name, self.request()).await
     }
 
@@ -185,4 +188,15 @@ impl Runner for Container {
     fn release(&self) {
         self.holder.release();
     }
+}
+
+/// Lets whoever the server runs as read what is in its folder, however careful the user's umask is.
+fn show(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::file(folder))?.flatten() {
+        let path = entry.path();
+        if path.is_file() {
+            fs::set_permissions(&path, Permissions::from_mode(0o644)).map_err(Error::file(&path))?;
+        }
+    }
+    Ok(())
 }
