@@ -6,7 +6,7 @@ mod common;
 
 use std::process::{Command, Stdio};
 
-use leasehold_testbed::{Config, Launcher, Testbed, survey};
+use leasehold_testbed::{Config, Launcher, Product, Testbed, survey};
 
 /// An address where nothing listens.
 const NOWHERE: &str = "unix:///nowhere/docker.sock";
@@ -49,6 +49,12 @@ fn containers_without_an_engine_say_what_to_do() {
 async fn auto_with_an_engine_and_images_is_containers() {
     if without_an_engine().await {
         return;
+    }
+    for image in Config::default().images(Product::default()) {
+        if image.at_hand().await.unwrap().is_none() {
+            println!("skipped: {}'s image is not here", image.name());
+            return;
+        }
     }
     let said = start_with(&[("LEASEHOLD_LAUNCHER", "auto")]);
     assert!(said.contains("launcher: containers (Docker"), "{said}");
