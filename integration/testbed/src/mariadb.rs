@@ -133,7 +133,7 @@ impl MariaDb {
     ///
     /// # Errors
     ///
-    /// [`Error::Answer`] with status `1045` when the server does not accept the credentials.
+    /// [`Error::Answer`](crate::Error::Answer) with status `1045` when the server does not accept the credentials.
     pub async fn log_in(&self, user: &str, password: &str) -> Result<MariaDbSession> {
         let address = Address::Tcp(self.port());
         MariaDbSession::open(&self.backstage, address, user, password, DATABASE).await
