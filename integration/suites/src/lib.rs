@@ -46,8 +46,9 @@ impl Service {
     ///
     /// # Errors
     /// Whatever kept it from starting.
+    #[expect(clippy::print_stderr, reason = "what takes a while is for whoever waits for the tests")]
     pub async fn start(config: Config) -> Result<Self> {
-        let testbed = Testbed::start(config).await?;
+        let testbed = Testbed::start(Config { report: |line| eprintln!("{line}"), ..config }).await?;
         let recorder = testbed.recorder()?;
         let vault = vault(&recorder)?;
         let login = kubernetes(&testbed, &vault);

@@ -87,7 +87,9 @@ impl Cluster {
         let holder = Holder::new(engine.threads());
         let log = Log::default();
         // A node needs every privilege. The stand-in of a test needs none, and says so: not every engine may give them.
-        let privileged = engine.image_label(image, PRIVILEGED).await?.as_deref() != Some("false");
+        let found = engine.image(image).await?;
+        let label = found.and_then(|mut image| image.labels.remove(PRIVILEGED));
+        let privileged = label.as_deref() != Some("false");
         let request =
             request(image, &reaper, &log).with_privileged(privileged).with_startup_timeout(patience);
         if let Err(error) = holder.start(engine, Image::K3s.name(), request).await {

@@ -29,8 +29,8 @@ pub(crate) const API_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.lo
 
 const LOCALHOST: &str = "127.0.0.1";
 
-/// The machine that Docker Desktop's virtual one runs on.
-const DESKTOP: &str = "host.docker.internal";
+/// This machine's name inside a container, where the engine runs in a virtual one, as Docker Desktop's does.
+pub(crate) const DESKTOP: &str = "host.docker.internal";
 
 /// Answers token reviews over HTTPS as an API server does.
 #[derive(Debug)]

@@ -59,16 +59,21 @@ impl Launcher {
         let found = engine::find(images, report).await;
         match (self, found) {
             (Self::Auto, Ok(words)) => {
-                report(&format!("launcher: containers ({words})"));
+                said(report, &format!("launcher: containers ({words})"));
                 Ok(Self::Containers)
             }
             (Self::Auto, Err(error)) => {
-                report(&format!("launcher: processes ({error})"));
+                said(report, &format!("launcher: processes ({error})"));
                 Ok(Self::Processes)
             }
             (_, found) => found.map(|_| self),
         }
     }
+}
+
+fn said(report: Report, line: &str) {
+    report(line);
+    tracing::info!("{line}");
 }
 
 impl Product {

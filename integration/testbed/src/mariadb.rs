@@ -7,6 +7,8 @@ mod wire;
 
 use std::path::PathBuf;
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use crate::{
     backstage::Backstage,
     error::Result,
@@ -31,7 +33,7 @@ pub struct MariaDb {
     server: Server,
     port: Port,
     superuser: Superuser,
-    admin_password: String,
+    admin_password: SecretString,
     backstage: Backstage,
 }
 
@@ -41,7 +43,7 @@ enum Superuser {
     /// Through this socket in the server's folder, and nowhere else.
     Socket(PathBuf),
     /// Over TCP, with a password.
-    Password(String),
+    Password(SecretString),
 }
 
 disturbed!(MariaDb);
@@ -71,14 +73,14 @@ impl MariaDb {
             Ground::Pod(pod) => container::server(site, pod, &port).await?,
         };
         let mariadb = Self::start(site, server, port, superuser).await?;
-        let (admin, password) = (ADMIN, &mariadb.admin_password);
+        let (admin, password) = (ADMIN, mariadb.admin_password());
         mariadb.execute(&format!("ALTER USER '{admin}'@'%' IDENTIFIED BY '{password}'")).await?;
         Ok(mariadb)
     }
 
     /// Starts a server that has its data, or makes it at its start.
     async fn start(site: &Site, server: Server, port: Port, superuser: Superuser) -> Result<Self> {
-        let (admin_password, backstage) = (password(), site.backstage.clone());
+        let (admin_password, backstage) = (password().into(), site.backstage.clone());
         let mariadb = Self { server, port, superuser, admin_password, backstage };
         mariadb.start_again().await?;
         Ok(mariadb)
@@ -158,7 +160,7 @@ impl MariaDb {
     }
 
     pub(crate) fn admin_password(&self) -> &str {
-        &self.admin_password
+        self.admin_password.expose_secret()
     }
 
     async fn column(&self, sql: &str) -> Result<Vec<String>> {
@@ -182,7 +184,7 @@ impl Superuser {
     fn password(&self) -> &str {
         match self {
             Self::Socket(_) => "",
-            Self::Password(password) => password,
+            Self::Password(password) => password.expose_secret(),
         }
     }
 }

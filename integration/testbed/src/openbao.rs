@@ -6,6 +6,7 @@ mod databases;
 
 use std::{fs, path::Path, sync::Arc};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use crate::{
@@ -36,7 +37,7 @@ pub struct OpenBao {
     tls_port: Option<Port>,
     certificates: Certificates,
     api: Api,
-    unseal_key: String,
+    unseal_key: SecretString,
     root_accessor: String,
     backstage: Backstage,
 }
@@ -82,7 +83,7 @@ impl OpenBao {
             tls_port,
             certificates,
             api,
-            unseal_key: String::new(),
+            unseal_key: SecretString::default(),
             root_accessor: String::new(),
             backstage: site.backstage.clone(),
         };
@@ -130,8 +131,11 @@ impl OpenBao {
         Ok(match &self.command {
             Command::Here(program) => format!("{token} {program}"),
             Command::Inside(container) => {
-                let id = container.id().await?;
-                format!("docker exec -e VAULT_ADDR -e {token} {id:.12} {}", program(self.product))
+                let (client, id) = (container.client(), container.id().await?);
+                format!(
+                    "{token} {client} exec -e VAULT_ADDR -e VAULT_TOKEN {id:.12} {}",
+                    program(self.product)
+                )
             }
         })
     }
@@ -149,7 +153,7 @@ impl OpenBao {
 
     /// Unseals it, and waits until it serves requests.
     pub async fn unseal(&self) -> Result<()> {
-        self.request("PUT", "sys/unseal", Some(json!({ "key": self.unseal_key }))).await?;
+        self.request("PUT", "sys/unseal", Some(json!({ "key": self.unseal_key.expose_secret() }))).await?;
         let api = self.api.clone();
         let active = self.backstage.run(async move {
             poll(PATIENCE, || async { Ok(api.status("sys/health").await.filter(|&status| status == 200)) })
@@ -214,10 +218,10 @@ impl OpenBao {
         let shares = json!({ "secret_shares": 1, "secret_threshold": 1 });
         let answer = self.request("PUT", "sys/init", Some(shares)).await?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        self.unseal_key = text(&answer["keys_base64"][0]);
+        self.unseal_key = text(&answer["keys_base64"][0]).into();
         self.api.log_in(text(&answer["root_token"]));
         let path = self.folder().join("unseal-key");
-        fs::write(&path, &self.unseal_key).map_err(Error::file(path))
+        fs::write(&path, self.unseal_key.expose_secret()).map_err(Error::file(path))
     }
 }
 

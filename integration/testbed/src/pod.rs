@@ -22,7 +22,7 @@ use std::{
 use testcontainers::{
     ContainerRequest, GenericImage, ImageExt as _,
     bollard::models::{HostConfig, PortBinding},
-    core::IntoContainerPort as _,
+    core::{Host, IntoContainerPort as _},
 };
 
 pub(crate) use container::{Container, SHOWN, Spec};
@@ -32,10 +32,10 @@ use reaper::{LABEL, Reaper};
 pub(crate) use template::{DATA, prepare};
 
 use crate::{
-    backstage::Backstage,
     config::Report,
     error::{Error, Result},
     image::{Image, split},
+    kubernetes::DESKTOP,
 };
 
 /// The containers of one testbed.
@@ -56,11 +56,11 @@ struct Inner {
 
 impl Pod {
     /// Starts what the containers share, with these ports of the loopback interface.
-    pub(crate) async fn start(backstage: &Backstage, ports: Vec<u16>, report: Report) -> Result<Self> {
+    pub(crate) async fn start(ports: Vec<u16>, report: Report) -> Result<Self> {
         let engine = Engine::connect().await?;
         // Whatever image is there can sleep; this one is in every testbed.
         let image = Image::Postgres.find(&engine, report).await?;
-        let reaper = Reaper::start(backstage, "pod").await?;
+        let reaper = Reaper::start(engine.threads(), "pod").await?;
         let holder = Holder::new(engine.threads());
         holder.start(&engine, "the pod", sleeper(&image, &reaper, ports)).await?;
         let network = holder.id().await?;
@@ -133,6 +133,8 @@ fn sleeper(image: &str, reaper: &Reaper, ports: Vec<u16>) -> ContainerRequest<Ge
     image
         .with_cmd(["infinity"])
         .with_container_name(reaper.container_name("network"))
+        // From here a container reaches this machine, where the network's gateway is not it. The others share this file.
+        .with_host(DESKTOP, Host::HostGateway)
         .with_label(LABEL, reaper.name())
         .with_host_config_modifier(publish)
 }

@@ -5,6 +5,7 @@ mod process;
 
 use std::{path::PathBuf, time::Duration};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
@@ -31,7 +32,7 @@ pub struct Postgres {
     server: Server,
     port: Port,
     superuser: Superuser,
-    admin_password: String,
+    admin_password: SecretString,
     backstage: Backstage,
 }
 
@@ -41,7 +42,7 @@ enum Superuser {
     /// Through the socket in the server's folder, and nowhere else.
     Socket(PathBuf),
     /// Over TCP, with a password.
-    Password(String),
+    Password(SecretString),
 }
 
 disturbed!(Postgres);
@@ -66,13 +67,13 @@ impl Postgres {
             Ground::Pod(pod) => container::server(site, pod, &port).await?,
         };
         let postgres = Self::start(site, server, port, superuser).await?;
-        postgres.execute(&format!("ALTER ROLE {ADMIN} PASSWORD '{}'", postgres.admin_password)).await?;
+        postgres.execute(&format!("ALTER ROLE {ADMIN} PASSWORD '{}'", postgres.admin_password())).await?;
         Ok(postgres)
     }
 
     /// Starts a server that has its data, or makes it at its start.
     async fn start(site: &Site, server: Server, port: Port, superuser: Superuser) -> Result<Self> {
-        let (admin_password, backstage) = (password(), site.backstage.clone());
+        let (admin_password, backstage) = (password().into(), site.backstage.clone());
         let postgres = Self { server, port, superuser, admin_password, backstage };
         postgres.start_again().await?;
         Ok(postgres)
@@ -101,7 +102,9 @@ impl Postgres {
             Superuser::Socket(folder) => {
                 ("postgres".to_owned(), folder.to_string_lossy().replace('/', "%2F"))
             }
-            Superuser::Password(password) => (format!("postgres:{password}"), self.host().to_owned()),
+            Superuser::Password(password) => {
+                (format!("postgres:{}", password.expose_secret()), self.host().to_owned())
+            }
         };
         format!("postgres://{user}@{host}:{port}/{DATABASE}")
     }
@@ -146,7 +149,7 @@ impl Postgres {
     }
 
     pub(crate) fn admin_password(&self) -> &str {
-        &self.admin_password
+        self.admin_password.expose_secret()
     }
 
     async fn column(&self, sql: &str) -> Result<Vec<String>> {
@@ -163,7 +166,7 @@ impl Postgres {
         config.port(self.port()).user("postgres").dbname(database);
         match &self.superuser {
             Superuser::Socket(folder) => config.host_path(folder),
-            Superuser::Password(password) => config.host(self.host()).password(password),
+            Superuser::Password(password) => config.host(self.host()).password(password.expose_secret()),
         };
         config
     }

@@ -5,6 +5,7 @@ mod wire;
 
 use std::{fs, sync::Arc};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
 use crate::{
@@ -34,8 +35,8 @@ pub(crate) const ADMIN: &str = "vault_admin";
 pub struct Redis {
     server: Server,
     port: Port,
-    password: String,
-    admin_password: String,
+    password: SecretString,
+    admin_password: SecretString,
     backstage: Backstage,
 }
 
@@ -59,8 +60,8 @@ impl Redis {
         let redis = Self {
             server,
             port,
-            password: password(),
-            admin_password: password(),
+            password: password().into(),
+            admin_password: password().into(),
             backstage: site.backstage.clone(),
         };
         let settings = redis.server.folder().join("redis.conf");
@@ -101,7 +102,7 @@ impl Redis {
         let answers = move || {
             let password = password.clone();
             async move {
-                match Connection::open(port, SUPERUSER, &password).await {
+                match Connection::open(port, SUPERUSER, password.expose_secret()).await {
                     // While it reads its data it answers, but with LOADING.
                     Ok(mut connection) => connection.command(&["PING"]).await.is_ok(),
                     Err(_) => false,
@@ -118,7 +119,7 @@ impl Redis {
 
     /// Opens a session of the superuser.
     pub(crate) async fn administrate(&self) -> Result<RedisSession> {
-        self.log_in(SUPERUSER, &self.password).await
+        self.log_in(SUPERUSER, self.password.expose_secret()).await
     }
 
     /// Opens a session.
@@ -148,12 +149,13 @@ impl Redis {
     }
 
     pub(crate) fn admin_password(&self) -> &str {
-        &self.admin_password
+        self.admin_password.expose_secret()
     }
 
     /// Makes every write a line in a file, so that a kill takes nothing.
     fn settings(&self, listen: &str) -> String {
-        let (port, password, admin_password) = (self.port(), &self.password, &self.admin_password);
+        let (port, admin_password) = (self.port(), self.admin_password());
+        let password = self.password.expose_secret();
         format!(
             "bind {listen}
 port {port}

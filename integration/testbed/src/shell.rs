@@ -11,11 +11,16 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::timeout;
+
 use crate::{
     backstage::Backstage,
     error::{Error, Result},
     process::User,
 };
+
+/// How long an order may take; a server that is asked to stop has six seconds, an engine's client may need more.
+const ORDER: Duration = Duration::from_secs(60);
 
 /// A little over what a script may take to clean up.
 const FAREWELL: Duration = Duration::from_secs(20);
@@ -61,7 +66,7 @@ impl Shell {
         let template = std::env::temp_dir().join(format!("leasehold-{}-XXXXXXXX", name.to_lowercase()));
         let mut command = Command::new("/bin/sh");
         command
-            .args(["-c", script.text, "leasehold-supervisor"])
+            .args(["-c", script.text, "leasehold-testbed"])
             .arg(template)
             .args(script.arguments)
             .envs(script.environment)
@@ -94,16 +99,21 @@ impl Shell {
 
     /// Gives an order and returns the answer.
     pub(crate) async fn order(&self, order: &'static str) -> Result<String> {
-        let orders = self.orders.clone();
-        self.backstage
-            .block(move || match &mut *orders.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(orders) => orders.give(order),
-                None => Err(Error::System {
-                    what: "the server was already taken down",
-                    source: std::io::ErrorKind::NotConnected.into(),
-                }),
-            })
-            .await
+        let (orders, threads) = (self.orders.clone(), self.backstage.clone());
+        let give = move || match &mut *orders.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(orders) => orders.give(order),
+            None => Err(Error::System {
+                what: "the server was already taken down",
+                source: std::io::ErrorKind::NotConnected.into(),
+            }),
+        };
+        let request = format!("{order}, of what runs {}", self.name);
+        let reason = format!("silence for {ORDER:?}");
+        let bounded = async move {
+            let given = timeout(ORDER, threads.block(give)).await;
+            given.unwrap_or(Err(Error::Unanswered { request, reason }))
+        };
+        self.backstage.run(bounded).await
     }
 
     /// Begins its end without waiting for it; dropping waits.
@@ -116,7 +126,7 @@ impl Orders {
     fn give(&mut self, order: &str) -> Result<String> {
         self.stdin
             .write_all(format!("{order}\n").as_bytes())
-            .map_err(Error::system("the server's supervisor is gone"))?;
+            .map_err(Error::system("the shell that runs it is gone"))?;
         self.answer()
     }
 
@@ -125,10 +135,10 @@ impl Orders {
         match self.stdout.read_line(&mut line) {
             Ok(1..) => Ok(line.trim_end().into()),
             Ok(0) => Err(Error::System {
-                what: "the server's supervisor ended; can its user write to the temporary folder?",
+                what: "the shell that runs it ended; can its user write to the temporary folder?",
                 source: std::io::ErrorKind::UnexpectedEof.into(),
             }),
-            Err(source) => Err(Error::System { what: "the server's supervisor is gone", source }),
+            Err(source) => Err(Error::System { what: "the shell that runs it is gone", source }),
         }
     }
 }

@@ -7,7 +7,10 @@ use testcontainers::bollard::{Docker, query_parameters::ListContainersOptionsBui
 use crate::{
     error::Result,
     install, locate,
-    pod::{engine::Engine, reaper::LABEL},
+    pod::{
+        engine::{Engine, find},
+        reaper::LABEL,
+    },
 };
 
 /// A program that servers run from where they are processes.
@@ -47,9 +50,10 @@ pub fn programs() -> Vec<Program> {
 ///
 /// # Errors
 ///
-/// [`Error::Engine`](crate::Error::Engine), with what to do, when none does.
+/// [`Error::Engine`](crate::Error::Engine), with what to do, when none does; [`Error::Missing`](crate::Error::Missing) when there is none of
+/// its command-line clients, without which nothing is started.
 pub async fn engine() -> Result<String> {
-    Engine::connect().await?.version().await
+    find(&[], |_| {}).await
 }
 
 /// The containers of testbeds that are there, a line each: those of running ones, and any that were left behind.

@@ -45,6 +45,13 @@ pub struct Testbed {
 
 impl Testbed {
     /// Starts and configures everything; installs or pulls what is missing where it can.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Missing`](crate::Error::Missing) and [`Error::Install`](crate::Error::Install) say what to install, to pull or to build;
+    /// [`Error::Engine`](crate::Error::Engine) when containers are asked for and the engine does not do its part;
+    /// [`Error::Variable`](crate::Error::Variable) when a variable means nothing; [`Error::Server`](crate::Error::Server), with the end of its
+    /// log, when a server does not start. Nothing that was started stays.
     pub async fn start(config: Config) -> Result<Self> {
         // Boxed: a caller's own futures would otherwise hold all of ours, deeper than the compiler likes.
         Box::pin(Self::set_up(config)).await
@@ -57,9 +64,7 @@ impl Testbed {
         let backstage = Backstage::new()?;
         let ports = Ports::reserve(&config)?;
         let ground = match launcher {
-            Launcher::Containers => {
-                Ground::Pod(Pod::start(&backstage, ports.numbers(), config.report).await?)
-            }
+            Launcher::Containers => Ground::Pod(Pod::start(ports.numbers(), config.report).await?),
             Launcher::Processes | Launcher::Auto => Ground::Machine,
         };
         let site = Site { backstage, ground, report: config.report };

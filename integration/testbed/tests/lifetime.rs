@@ -5,13 +5,17 @@
 mod common;
 
 use std::{
+    fs::{Permissions, read_dir, set_permissions},
     io::{BufRead, BufReader, Write},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
+    time::Duration,
 };
 
 use common::{eventually, processes_in, start, start_all};
 use leasehold_testbed::Testbed;
+use tokio::time::{Instant, sleep_until};
 
 /// What a testbed has on this machine.
 #[derive(Debug)]
@@ -95,6 +99,9 @@ async fn dropping_leaves_nothing() {
     let traces = Traces::of(&testbed);
     assert_eq!(traces.folders.len(), 4);
     assert!(traces.run(), "{traces:?}");
+    // Of every image but the one that sleeps, at least.
+    assert!(traces.label.is_none() || traces.volumes.len() >= 4, "{traces:?}");
+    assert!(!format!("{testbed:?}").contains(testbed.openbao().root_token()));
     drop(testbed);
     assert_eq!(traces.left(), [""; 0]);
 }
@@ -173,6 +180,41 @@ async fn sigterm_leaves_nothing() {
     killed_by("TERM", "running").await;
 }
 
+/// What was asked for may come when nobody waits for it any more.
+#[tokio::test]
+async fn sigkill_in_the_middle_of_a_start_leaves_nothing() {
+    let mut labels = Vec::new();
+    for moment in [0, 150, 300, 450, 600, 750, 900] {
+        let folder = tempfile::tempdir().unwrap();
+        // Databases run as somebody else.
+        set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        let mut helper = helper_command("running").env("TMPDIR", folder.path()).spawn().unwrap();
+        sleep_until(Instant::now() + Duration::from_millis(moment)).await;
+        labels.extend(label_of_whoever_works_in(folder.path()));
+        helper.kill().unwrap();
+        helper.wait().unwrap();
+        eventually("its folders and processes are gone", || async {
+            read_dir(folder.path()).unwrap().next().is_none() && processes_in(folder.path()).is_empty()
+        })
+        .await;
+    }
+    let left = labels.iter().flat_map(|label| containers_of(label));
+    assert_eq!(left.collect::<Vec<_>>(), [""; 0]);
+}
+
+/// The label that a reaper with a folder in this one was told.
+fn label_of_whoever_works_in(folder: &Path) -> Option<String> {
+    let commands = read_dir("/proc").unwrap().flatten().filter_map(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).into_owned())
+    });
+    let folder = folder.to_str().unwrap();
+    commands.filter(|line| line.contains(folder)).find_map(|line| {
+        let mut words = line.split('\0');
+        words.find(|word| word.starts_with("com.leasehold.testbed=")).map(str::to_owned)
+    })
+}
+
 /// A terminal sends Ctrl-C to the whole group.
 #[tokio::test]
 async fn ctrl_c_leaves_nothing() {
@@ -193,6 +235,12 @@ async fn killed_by(signal: &str, state: &str) {
 
 /// Runs this test binary again, with a testbed in the asked-for state, in a process group of its own.
 fn helper(state: &str) -> (Child, Traces) {
+    let mut helper = helper_command(state).spawn().unwrap();
+    let traces = told(helper.stdout.take().unwrap());
+    (helper, traces)
+}
+
+fn helper_command(state: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "helper_that_waits_to_be_killed", "--nocapture"])
@@ -200,9 +248,7 @@ fn helper(state: &str) -> (Child, Traces) {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    let mut helper = command.spawn().unwrap();
-    let traces = told(helper.stdout.take().unwrap());
-    (helper, traces)
+    command
 }
 
 fn told(stdout: ChildStdout) -> Traces {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use super::{MariaDb, SETTINGS, Superuser, fill};
 use crate::{
     error::Result,
@@ -29,9 +31,9 @@ async fn make(
     pod: &Pod,
     port: &Port,
     image: String,
-    password: String,
+    password: SecretString,
 ) -> Result<(Arc<Container>, MariaDb)> {
-    let environment = vec![("MARIADB_ROOT_PASSWORD", password.clone())];
+    let environment = vec![("MARIADB_ROOT_PASSWORD", password.expose_secret().to_owned())];
     let container = Arc::new(pod.container(spec(image, port, environment))?);
     let server = Server::new(Image::MariaDb.name(), container.clone(), &site.backstage);
     let mariadb = MariaDb::start(site, server, port.clone(), Superuser::Password(password)).await?;

@@ -1,6 +1,7 @@
 //! A server as a container.
 
 use std::{
+    fmt,
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -37,7 +38,7 @@ pub(crate) const SHOWN: &str = "/leasehold";
 const STOP: Duration = Duration::from_secs(6);
 
 /// What to run, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Spec {
     /// The server's name in messages.
     pub(crate) name: &'static str,
@@ -45,14 +46,13 @@ pub(crate) struct Spec {
     pub(crate) image: String,
     /// What its entrypoint is given.
     pub(crate) command: Vec<String>,
-    /// Its environment.
+    /// Its environment, which may hold a password.
     pub(crate) environment: Vec<(&'static str, String)>,
     /// The signal of an orderly stop, without `SIG`.
     pub(crate) stop: &'static str,
 }
 
 /// A container of a pod, which is removed with it and shown its folder at [`SHOWN`].
-#[derive(Debug)]
 pub(crate) struct Container {
     spec: Spec,
     folder: PathBuf,
@@ -68,6 +68,11 @@ impl Container {
     /// The engine's name for it, once it was started.
     pub(crate) async fn id(&self) -> Result<String> {
         self.holder.id().await
+    }
+
+    /// The engine's command-line client.
+    pub(crate) fn client(&self) -> &str {
+        self.pod.0.reaper.client()
     }
 
     fn request(&self) -> ContainerRequest<GenericImage> {
@@ -187,6 +192,13 @@ impl Runner for Container {
 
     fn release(&self) {
         self.holder.release();
+    }
+}
+
+impl fmt::Debug for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Spec { name, image, .. } = &self.spec;
+        f.debug_struct("Container").field("name", name).field("image", image).finish_non_exhaustive()
     }
 }
 

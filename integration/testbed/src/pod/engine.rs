@@ -1,6 +1,7 @@
 //! The container engine.
 
 use std::{
+    collections::HashMap,
     future::Future,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -14,11 +15,13 @@ use testcontainers::{
 };
 use tokio::time::timeout;
 
+use super::reaper::no_client;
 use crate::{
     backstage::Backstage,
     config::Report,
     error::{Error, Result, chain},
     image::{Image, split},
+    locate::on_path,
 };
 
 /// How long an engine may take to say that it is there.
@@ -37,9 +40,20 @@ pub(crate) struct Engine {
     threads: Backstage,
 }
 
+/// An image, whatever becomes of its name.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Its digest, by which a container can be started.
+    pub(crate) id: String,
+    pub(crate) labels: HashMap<String, String>,
+}
+
 /// Says which engine answers, and from which images these servers would run. Those that are missing are pulled.
 pub(crate) async fn find(images: &[Image], report: Report) -> Result<String> {
     let engine = Engine::connect().await?;
+    if ["docker", "podman"].into_iter().all(|client| on_path(client).is_none()) {
+        return Err(no_client());
+    }
     let mut words = vec![engine.version().await?];
     for image in images {
         words.push(image.find(&engine, report).await?);
@@ -71,28 +85,24 @@ impl Engine {
     }
 
     pub(crate) async fn has_image(&self, name: &str) -> Result<bool> {
-        Ok(self.image_id(name).await?.is_some())
+        Ok(self.image(name).await?.is_some())
     }
 
-    /// The digest of an image that is there.
-    pub(crate) async fn image_id(&self, name: &str) -> Result<Option<String>> {
+    /// An image that is there.
+    pub(crate) async fn image(&self, name: &str) -> Result<Option<Found>> {
         let image = name.to_owned();
         let inspect = move |docker: Docker| async move {
             match docker.inspect_image(&image).await {
-                Ok(image) => Ok(Some(image.id.unwrap_or_default())),
+                Ok(image) => Ok(Some(image)),
                 Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
                 Err(error) => Err(error),
             }
         };
-        self.ask(&format!("the image {name}"), inspect).await
-    }
-
-    /// A label of an image.
-    pub(crate) async fn image_label(&self, name: &str, label: &'static str) -> Result<Option<String>> {
-        let image = name.to_owned();
-        let inspect = move |docker: Docker| async move { docker.inspect_image(&image).await };
         let image = self.ask(&format!("the image {name}"), inspect).await?;
-        Ok(image.config.and_then(|config| config.labels).and_then(|mut labels| labels.remove(label)))
+        Ok(image.map(|image| Found {
+            id: image.id.unwrap_or_default(),
+            labels: image.config.and_then(|config| config.labels).unwrap_or_default(),
+        }))
     }
 
     pub(crate) async fn pull(&self, name: &str) -> Result<()> {

@@ -17,6 +17,8 @@ pub(crate) const LABEL: &str = "com.leasehold.testbed";
 pub(crate) struct Reaper {
     /// The label's value.
     name: String,
+    /// The engine's command-line client.
+    client: String,
     shell: Shell,
 }
 
@@ -36,14 +38,8 @@ impl Reaper {
             Shell::start(script, &handle)
         });
         let shell = shell.await?;
-        if shell.order("client").await? != "none" {
-            return Ok(Self { name, shell });
-        }
-        Err(Error::Missing {
-            program: "the command `docker`",
-            searched: "on PATH, nor was `podman`".into(),
-            remedy: "install the engine's command-line client: it removes the containers of a test that was killed".into(),
-        })
+        let client = shell.order("client").await?;
+        if client == "none" { Err(no_client()) } else { Ok(Self { name, client, shell }) }
     }
 
     /// Makes sure that it sees a container that is there: one that asks another engine would leave everything behind.
@@ -57,6 +53,11 @@ impl Reaper {
                      let DOCKER_HOST name the one to use"
                 .into(),
         })
+    }
+
+    /// The engine's command-line client, which it removes them with.
+    pub(crate) fn client(&self) -> &str {
+        &self.client
     }
 
     /// What the label says.
@@ -82,6 +83,17 @@ impl Reaper {
     /// Tells it that no container was being made when its owner went: one look is enough.
     pub(crate) fn nothing_under_way(&self) {
         let _ = File::create(self.folder().join("done"));
+    }
+}
+
+/// What a machine lacks that has an engine, and no client of it.
+pub(crate) fn no_client() -> Error {
+    Error::Missing {
+        program: "the command `docker`",
+        searched: "on PATH, nor was `podman`".into(),
+        remedy:
+            "install the engine's command-line client: it removes the containers of a test that was killed"
+                .into(),
     }
 }
 

@@ -9,10 +9,13 @@ for name in docker podman; do
     break
   fi
 done
+# An engine that hangs must not keep this from trying again.
+bound=
+! command -v timeout >/dev/null 2>&1 || bound="timeout 60"
 # PIPE: an answer nobody reads any more must not end the one that cleans up.
 trap '' INT TERM HUP PIPE
 
-containers() { "$client" ps --all --quiet --no-trunc --filter "label=$label"; }
+containers() { $bound "$client" ps --all --quiet --no-trunc --filter "label=$label"; }
 
 echo "$dir"
 while read -r order; do
@@ -22,17 +25,18 @@ while read -r order; do
   esac
 done
 
-# A container that was asked for when our owner was killed may not be there yet: one look is not enough.
-looks=3
+# A container that was asked for when our owner was killed may come later: it is looked for, in vain, for five seconds.
+# An engine that does not answer is asked for some minutes; nobody waits for us any more.
+looks=25
 [ ! -e "$dir/done" ] || looks=1
 tries=0
-while [ "$looks" -gt 0 ] && [ "$tries" -lt 50 ]; do
+while [ "$looks" -gt 0 ] && [ "$tries" -lt 1000 ]; do
   tries=$((tries + 1))
   if left=$(containers) && [ -z "$left" ]; then
     looks=$((looks - 1))
-  else
+  elif [ -n "$left" ]; then
     # Paused ones too, and the volumes that nobody named.
-    "$client" rm --force --volumes $left >/dev/null 2>&1
+    $bound "$client" rm --force --volumes $left >/dev/null 2>&1
   fi
   [ "$looks" -eq 0 ] || sleep 0.2
 done

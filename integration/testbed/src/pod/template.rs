@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use testcontainers::bollard::{
     Docker, models::ContainerConfig, query_parameters::CommitContainerOptionsBuilder,
 };
@@ -23,10 +24,10 @@ const PASSWORD: &str = "com.leasehold.testbed.superuser";
 /// An image whose data folder is made and filled.
 #[derive(Debug)]
 pub(crate) struct Template {
-    /// The image's name.
+    /// The image's digest: another checkout's testbed may commit another image by the same name.
     pub(crate) image: String,
     /// The superuser's password.
-    pub(crate) password: String,
+    pub(crate) password: SecretString,
 }
 
 /// Returns the template of a database; if it is not there, what is committed of a container that was filled and stopped.
@@ -36,10 +37,10 @@ pub(crate) async fn prepare<T, F: Future<Output = Result<(Arc<Container>, T)>>>(
     pod: &Pod,
     of: Image,
     revision: u32,
-    make: impl FnOnce(String, String) -> F,
+    make: impl FnOnce(String, SecretString) -> F,
 ) -> Result<Template> {
     let base = pod.image(of).await?;
-    let id = pod.engine().image_id(&base).await?.unwrap_or_default();
+    let id = pod.engine().image(&base).await?.map(|image| image.id).unwrap_or_default();
     let id: String = id.trim_start_matches("sha256:").chars().take(12).collect();
     let repository = format!("localhost/leasehold/{}-template", of.name().to_lowercase());
     let image = format!("{repository}:{id}-{revision}");
@@ -52,19 +53,17 @@ pub(crate) async fn prepare<T, F: Future<Output = Result<(Arc<Container>, T)>>>(
         return Ok(template);
     }
     (pod.report())(&format!("making {image} of {base}, once"));
-    let password = password();
+    let password = SecretString::from(password());
     let (container, made) = make(base, password.clone()).await?;
-    commit(pod, container.id().await?, &image, &password).await?;
+    let id = commit(pod, container.id().await?, &image, &password).await?;
     drop((container, made));
-    Ok(Template { image, password })
+    Ok(Template { image: id, password })
 }
 
 async fn find(pod: &Pod, image: &str) -> Result<Option<Template>> {
-    if !pod.engine().has_image(image).await? {
-        return Ok(None);
-    }
-    match pod.engine().image_label(image, PASSWORD).await? {
-        Some(password) => Ok(Some(Template { image: image.into(), password })),
+    let Some(mut found) = pod.engine().image(image).await? else { return Ok(None) };
+    match found.labels.remove(PASSWORD) {
+        Some(password) => Ok(Some(Template { image: found.id, password: password.into() })),
         None => Err(Error::Engine {
             request: format!("the image {image}"),
             reason: "it is not one of the testbed's; remove it".into(),
@@ -72,16 +71,17 @@ async fn find(pod: &Pod, image: &str) -> Result<Option<Template>> {
     }
 }
 
-async fn commit(pod: &Pod, container: String, image: &str, password: &str) -> Result<()> {
+/// Returns the digest of what was committed.
+async fn commit(pod: &Pod, container: String, image: &str, password: &SecretString) -> Result<String> {
     let (repository, tag) = split(image);
     let options = CommitContainerOptionsBuilder::new()
         .container(&container)
         .repo(&repository)
         .tag(&tag)
-        .changes(&format!("LABEL {PASSWORD}={password}"))
+        .changes(&format!("LABEL {PASSWORD}={}", password.expose_secret()))
         .build();
     let commit = |docker: Docker| async move {
-        docker.commit_container(options, ContainerConfig::default()).await.map(drop)
+        docker.commit_container(options, ContainerConfig::default()).await.map(|image| image.id)
     };
     pod.engine().ask(&format!("commit {image}"), commit).await
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use super::{Postgres, SETTINGS, Superuser, fill};
 use crate::{
     error::Result,
@@ -29,10 +31,10 @@ async fn make(
     pod: &Pod,
     port: &Port,
     image: String,
-    password: String,
+    password: SecretString,
 ) -> Result<(Arc<Container>, Postgres)> {
     let environment = vec![
-        ("POSTGRES_PASSWORD", password.clone()),
+        ("POSTGRES_PASSWORD", password.expose_secret().to_owned()),
         // From inside the pod a password is asked for as well.
         (
             "POSTGRES_INITDB_ARGS",

@@ -19,7 +19,8 @@ use anyhow::{Context as _, Result};
 use crate::interrupt::Interrupt;
 use debian::Debian;
 use openbao::Bao;
-use server::{Server, revision};
+pub(crate) use server::Server;
+use server::revision;
 use steps::Steps;
 use work::Work;
 

@@ -8,16 +8,22 @@ mod doctor;
 mod images;
 mod interrupt;
 mod output;
+mod setup;
 mod tests;
 mod up;
 
-use std::{env, process::ExitCode};
+use std::{
+    env,
+    process::{self, ExitCode},
+};
 
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 
-use leasehold_testbed::{Config, Launcher, Product};
+use leasehold_testbed::{Config, Image, Launcher, Product, survey};
 
 use interrupt::Interrupt;
+pub(crate) use setup::Setup;
 
 /// Real servers for Leasehold: OpenBao and databases on loopback, started here, gone when it ends.
 #[derive(Parser)]
@@ -27,36 +33,6 @@ struct Cli {
     command: Command,
     #[command(flatten)]
     setup: Setup,
-}
-
-/// Which servers, and what runs them.
-#[derive(Clone, Copy, clap::Args)]
-pub(crate) struct Setup {
-    /// What runs the servers: `processes` of this machine, `containers`, or `auto`, which is containers where an engine
-    /// answers and the images are there or can be pulled.
-    #[arg(long, global = true, env = Launcher::VARIABLE, value_name = "LAUNCHER")]
-    launcher: Option<Launcher>,
-    /// Which server hands out secrets: `openbao` or `vault`.
-    #[arg(long, global = true, env = Product::VARIABLE, value_name = "PRODUCT")]
-    product: Option<Product>,
-}
-
-impl Setup {
-    /// The configuration of a testbed, which says on stderr what takes a while.
-    pub(crate) fn config(self) -> Config {
-        Config {
-            launcher: self.launcher,
-            product: self.product,
-            report: |line| eprintln!("{line}"),
-            ..Config::default()
-        }
-    }
-
-    pub(crate) fn environment(self) -> Vec<(&'static str, String)> {
-        let launcher = self.launcher.map(|launcher| (Launcher::VARIABLE, launcher.to_string()));
-        let product = self.product.map(|product| (Product::VARIABLE, product.to_string()));
-        launcher.into_iter().chain(product).collect()
-    }
 }
 
 #[derive(Subcommand)]

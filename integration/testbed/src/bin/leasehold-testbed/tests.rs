@@ -13,6 +13,9 @@ use crate::Setup;
 /// Options of `cargo testbed test`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
+    /// Leaves the doc tests out, which also stay out where there are arguments for the test runner.
+    #[arg(long)]
+    no_doc: bool,
     /// What to hand to the test runner: a filter, `--package leasehold-renewal`, ...
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -36,31 +39,44 @@ fn run_all(options: &Options, setup: Setup) -> Result<()> {
         eprintln!("testing with {} as {launcher}", product.name());
         runner.tests(product, &options.arguments)?;
     }
-    if options.arguments.is_empty() {
+    if options.arguments.is_empty() && !options.no_doc {
         runner.doc_tests(products[0])?;
     }
     Ok(())
 }
 
-/// One launcher for all tests, and the servers to test with: the one that was asked for, else OpenBao, and Vault if
-/// containers are used and its image is here.
+/// One launcher for all tests, and the servers to test with: the one that was asked for, else every one whose image is
+/// there or, of OpenBao, can be had. As a process it is OpenBao, unless Vault is asked for.
 fn decide(setup: Setup) -> Result<(Launcher, Vec<Product>)> {
-    let databases = [Image::Postgres, Image::MariaDb, Image::Redis];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let first = setup.product.unwrap_or_default();
-        let images = [&[first.into()], &databases[..]].concat();
-        let launcher = setup.launcher.unwrap_or_default();
-        let launcher = launcher.decide(&images, |line| eprintln!("{line}")).await?;
-        let mut products = vec![first];
-        if launcher == Launcher::Containers && setup.product.is_none() {
-            match Image::Vault.at_hand().await? {
-                Some(_) => products.push(Product::Vault),
-                None => eprintln!("{}'s image is not here: not tested with it", Product::Vault.name()),
-            }
+        let asked = env::var_os(Product::VARIABLE).is_some() || setup.product.is_some();
+        let first = setup.product()?;
+        let found = with(setup, first).await;
+        if asked || matches!(found, Ok(Launcher::Processes)) {
+            return found.map(|launcher| (launcher, vec![first]));
         }
-        Ok((launcher, products))
+        let vault_is_here = matches!(Image::Vault.at_hand().await, Ok(Some(_)));
+        match (found, vault_is_here) {
+            (Ok(launcher), true) => Ok((launcher, vec![first, Product::Vault])),
+            (Ok(launcher), false) => {
+                eprintln!("{}'s image is not here: not tested with it", Product::Vault.name());
+                Ok((launcher, vec![first]))
+            }
+            (Err(error), true) => {
+                eprintln!("{error:#}: not tested with {}", first.name());
+                Ok((with(setup, Product::Vault).await?, vec![Product::Vault]))
+            }
+            (Err(error), false) => Err(error),
+        }
     })
+}
+
+/// What runs the servers, with this one among them.
+async fn with(setup: Setup, product: Product) -> Result<Launcher> {
+    let images = [product.into(), Image::Postgres, Image::MariaDb, Image::Redis];
+    setup.build_missing(&images).await?;
+    Ok(setup.launcher()?.decide(&images, |line| eprintln!("{line}")).await?)
 }
 
 struct Runner {

@@ -33,12 +33,14 @@ pub(crate) async fn run(options: &Options, setup: Setup, interrupt: Interrupt) -
 
 async fn keep(options: &Options, setup: Setup, interrupt: &Interrupt) -> Result<()> {
     let config = Config { mariadb: options.mariadb, redis: options.redis, ..setup.config() };
+    let product = setup.product()?;
     let servers = match (options.mariadb, options.redis) {
-        (false, false) => "OpenBao and PostgreSQL",
-        (true, false) => "OpenBao, PostgreSQL and MariaDB",
-        (false, true) => "OpenBao, PostgreSQL and Redis",
-        (true, true) => "OpenBao, PostgreSQL, MariaDB and Redis",
+        (false, false) => format!("{} and PostgreSQL", product.name()),
+        (true, false) => format!("{}, PostgreSQL and MariaDB", product.name()),
+        (false, true) => format!("{}, PostgreSQL and Redis", product.name()),
+        (true, true) => format!("{}, PostgreSQL, MariaDB and Redis", product.name()),
     };
+    setup.build_missing(&config.images(product)).await?;
     eprintln!("starting {servers}");
     let testbed = tokio::select! {
         testbed = Testbed::start(config) => testbed?,

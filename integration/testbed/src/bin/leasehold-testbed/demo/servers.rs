@@ -27,7 +27,9 @@ impl Servers {
                 .context("--external needs your database: set DATABASE_URL, without credentials")?;
             return Ok(Self::External { database_url });
         }
-        eprintln!("starting OpenBao and PostgreSQL");
+        let product = setup.product()?;
+        setup.build_missing(&setup.config().images(product)).await?;
+        eprintln!("starting {} and PostgreSQL", product.name());
         Ok(Self::Testbed(Box::new(Testbed::start(setup.config()).await?)))
     }
 

@@ -37,6 +37,11 @@ impl Server {
         }
     }
 
+    /// Whose image that is, if one is built here.
+    pub(crate) fn of(image: Image) -> Option<Self> {
+        Self::ALL.into_iter().find(|server| server.image() == image)
+    }
+
     pub(crate) fn image(self) -> Image {
         match self {
             Self::Openbao => Image::OpenBao,
