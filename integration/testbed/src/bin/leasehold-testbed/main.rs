@@ -12,15 +12,9 @@ mod setup;
 mod tests;
 mod up;
 
-use std::{
-    env,
-    process::{self, ExitCode},
-};
+use std::{env, process::ExitCode};
 
-use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
-
-use leasehold_testbed::{Config, Image, Launcher, Product, survey};
 
 use interrupt::Interrupt;
 pub(crate) use setup::Setup;

@@ -36,6 +36,12 @@ impl Setup {
         Ok(self.launcher.map_or_else(Launcher::from_env, Ok)?)
     }
 
+    /// Whether one of the two was asked for, on the command line or in the environment.
+    pub(crate) fn asks_for_a_product(self) -> bool {
+        let variable = env::var_os(Product::VARIABLE).filter(|value| !value.is_empty());
+        self.product.is_some() || variable.is_some()
+    }
+
     pub(crate) fn product(self) -> Result<Product> {
         Ok(self.product.map_or_else(Product::from_env, Ok)?)
     }

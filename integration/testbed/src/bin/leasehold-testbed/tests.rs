@@ -50,7 +50,7 @@ fn run_all(options: &Options, setup: Setup) -> Result<()> {
 fn decide(setup: Setup) -> Result<(Launcher, Vec<Product>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let asked = env::var_os(Product::VARIABLE).is_some() || setup.product.is_some();
+        let asked = setup.asks_for_a_product();
         let first = setup.product()?;
         let found = with(setup, first).await;
         if asked || matches!(found, Ok(Launcher::Processes)) {
