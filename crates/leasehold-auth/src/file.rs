@@ -8,11 +8,31 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// Reads a file that holds one secret, without the white space around it. The error names the file, never its content.
+/// Reads a file that holds one word, without the white space around it. The error names the file, never its content.
 pub(crate) async fn read_secret(path: &Path, what: &str) -> Result<SecretString> {
-    let error = |kind, problem: &str| {
-        Error::new(kind, Party::File, format!("{what} at {} {problem}", path.display()))
-    };
+    let text = read_text(path, what).await?;
+    let word = text.trim();
+    if word.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(word.to_owned().into());
+    }
+    Err(unusable(
+        path,
+        what,
+        ErrorKind::Configuration,
+        "holds more than one word, or characters that no token has",
+    ))
+}
+
+/// As [`read_secret`], for a password: only the line end goes, which an editor adds.
+pub(crate) async fn read_password(path: &Path, what: &str) -> Result<SecretString> {
+    let text = read_text(path, what).await?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned().into())
+}
+
+/// What is in the file, which is not only white space.
+async fn read_text(path: &Path, what: &str) -> Result<String> {
+    let error = |kind, problem: &str| unusable(path, what, kind, problem);
     // A file on a network volume that hangs must not stop the keeper.
     let read = timeout(LONGEST_READ, read(path)).await;
     let text = match read {
@@ -20,17 +40,11 @@ pub(crate) async fn read_secret(path: &Path, what: &str) -> Result<SecretString>
         Ok(Err(problem)) => return Err(error(ErrorKind::Configuration, describe(&problem))),
         Ok(Ok(text)) => text,
     };
-    let text = text.trim();
-    if text.is_empty() {
-        return Err(error(ErrorKind::Configuration, "is empty"));
-    }
-    if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        return Err(error(
-            ErrorKind::Configuration,
-            "holds more than one word, or characters that no token has",
-        ));
-    }
-    Ok(text.to_owned().into())
+    if text.trim().is_empty() { Err(error(ErrorKind::Configuration, "is empty")) } else { Ok(text) }
+}
+
+fn unusable(path: &Path, what: &str, kind: ErrorKind, problem: &str) -> Error {
+    Error::new(kind, Party::File, format!("{what} at {} {problem}", path.display()))
 }
 
 /// A file that is not there, or empty, may be about to be replaced: not everybody who writes one does it as the kubelet does.
@@ -72,6 +86,16 @@ mod tests {
         let path = folder.path().join("token");
         std::fs::write(&path, "\n  hvs.abc\r\n").unwrap();
         assert_eq!(read_secret(&path, "the token").await.unwrap().expose_secret(), "hvs.abc");
+    }
+
+    #[tokio::test]
+    async fn a_password_keeps_all_but_the_line_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        for (content, password) in [(" two words \n", " two words "), ("p\r\n", "p"), ("p\n\n", "p\n")] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(read_password(&path, "the password").await.unwrap().expose_secret(), password);
+        }
     }
 
     #[tokio::test(start_paused = true)]

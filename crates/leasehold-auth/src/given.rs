@@ -3,11 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use leasehold_core::{
-    Error, ErrorKind, Grant, Party, Provider, Record, Renewed, Result, Revoked, SecretString, Token, Vault,
-    async_trait,
+    Error, ErrorKind, Grant, Party, Provider, Record, Renewed, Result, Revoked, Token, Vault, async_trait,
 };
 
-use crate::lookup;
+use crate::{lookup, source::Source};
 
 /// A token you have. It is looked up once, renewed while it can be, and never revoked. It has no successor: when it
 /// nears its max TTL, the keeper says so, and everything issued under it ends with it.
@@ -24,13 +23,20 @@ use crate::lookup;
 #[derive(Clone)]
 pub struct GivenToken {
     vault: Arc<dyn Vault>,
-    value: SecretString,
+    value: Source,
 }
 
 impl GivenToken {
     /// Uses `token`, without the white space around it that files and shells add.
     pub fn new(vault: Arc<dyn Vault>, token: impl Into<String>) -> Self {
-        Self { vault, value: token.into().trim().to_owned().into() }
+        Self { vault, value: Source::given(token) }
+    }
+
+    /// Uses the token that a wrapping token holds, which is unwrapped once, at the start.
+    ///
+    /// One that has been unwrapped before is refused with [`LoginRefused`](ErrorKind::LoginRefused): whoever did has the token.
+    pub fn wrapped(vault: Arc<dyn Vault>, wrapping_token: impl Into<String>) -> Self {
+        Self { vault, value: Source::wrapped(wrapping_token, "token") }
     }
 }
 
@@ -39,7 +45,8 @@ impl Provider for GivenToken {
     type Secret = Token;
 
     async fn issue(&self) -> Result<Grant<Token>> {
-        lookup::grant(&*self.vault, self.value.clone()).await.map_err(|error| match error.kind() {
+        let value = self.value.read(&self.vault, "the token").await?;
+        lookup::grant(&*self.vault, value).await.map_err(|error| match error.kind() {
             ErrorKind::DeadToken => {
                 let message = format!("the given token cannot be used: {}", error.message());
                 Error::new(ErrorKind::DeadToken, Party::Configuration, message)

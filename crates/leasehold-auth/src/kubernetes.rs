@@ -6,12 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use leasehold_core::{
-    Body, Error, ErrorKind, Grant, Party, Provider, Record, Renewed, Result, Revoked, Token, Vault,
-    async_trait,
-};
+use leasehold_core::{Body, Grant, Provider, Record, Renewed, Result, Revoked, Token, Vault, async_trait};
 
-use crate::{file::read_secret, lookup};
+use crate::{
+    file::read_secret,
+    login::{log_in, mount},
+    lookup,
+};
 
 /// Logs in at `auth/<mount>/login` with the service account's JWT.
 ///
@@ -46,8 +47,8 @@ impl Kubernetes {
 
     /// Sets where the auth method is mounted, without `auth/`.
     #[must_use]
-    pub fn mount(mut self, mount: &str) -> Self {
-        mount.trim_matches('/').trim_start_matches("auth/").clone_into(&mut self.mount);
+    pub fn mount(mut self, name: &str) -> Self {
+        self.mount = mount(name);
         self
     }
 
@@ -70,12 +71,7 @@ impl Provider for Kubernetes {
     async fn issue(&self) -> Result<Grant<Token>> {
         let jwt = read_secret(&self.jwt_path, "the service account's JWT").await?;
         let body = Body::new().text("role", &self.role).secret("jwt", &jwt);
-        let answer = self.vault.login(&self.path(), body).await?;
-        let Some(auth) = answer.auth() else {
-            let message = format!("{} answered without a token", self.path());
-            return Err(Error::new(ErrorKind::Unexpected, Party::Vault, message));
-        };
-        Ok(Grant::new(auth.token(), auth.lease().clone()))
+        log_in(&*self.vault, &self.path(), body).await
     }
 
     async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {

@@ -2,12 +2,20 @@
 
 mod common;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use common::Scripted;
-use leasehold_auth::{GivenToken, Kubernetes, TokenFile};
+use leasehold_auth::{AppRole, Ask, GivenToken, Jwt, Kubernetes, TokenFile, UserPass};
 use leasehold_core::{
-    ErrorKind, ExposeSecret, Grant, Party, Provider, Record, Revoked, Token, TokenKind,
+    ErrorKind, ExposeSecret, Grant, Party, Provider, Record, Result, Revoked, SecretString, Token, TokenKind,
+    async_trait,
     clock::{Clock, SystemClock},
     publish::{self, Published},
 };
@@ -111,13 +119,121 @@ async fn a_dead_token_is_told() {
     assert_eq!(login.issue().await.unwrap_err().kind(), ErrorKind::DeadToken);
 }
 
+#[tokio::test]
+async fn an_approle_sends_its_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret-id");
+    fs::write(&path, "from-a-file\n").unwrap();
+    let vault = Arc::new(Scripted::default());
+    AppRole::new(vault.clone(), " role-1\n").issue().await.unwrap();
+    AppRole::new(vault.clone(), "role-1").secret_id("given ").mount("auth/machines/").issue().await.unwrap();
+    AppRole::new(vault.clone(), "role-1").secret_id_file(&path).issue().await.unwrap();
+    let expected = [
+        ("auth/approle/login".to_owned(), json!({"role_id": "role-1"})),
+        ("auth/machines/login".to_owned(), json!({"role_id": "role-1", "secret_id": "given"})),
+        ("auth/approle/login".to_owned(), json!({"role_id": "role-1", "secret_id": "from-a-file"})),
+    ];
+    assert_eq!(vault.asked(), expected);
+}
+
+#[tokio::test]
+async fn a_wrapped_secret_id_is_unwrapped_once_for_all_logins() {
+    let vault = Arc::new(Scripted::with_wrapped(json!({"secret_id": "unwrapped"})));
+    let login = AppRole::new(vault.clone(), "role-1").wrapped_secret_id("hvs.wrap\n");
+    login.issue().await.unwrap();
+    login.clone().issue().await.unwrap();
+    let asked = vault.asked();
+    let paths: Vec<_> = asked.iter().map(|asked| asked.0.as_str()).collect();
+    assert_eq!(paths, ["sys/wrapping/unwrap", "auth/approle/login", "auth/approle/login"]);
+    assert_eq!(asked[2].1, json!({"role_id": "role-1", "secret_id": "unwrapped"}));
+}
+
+#[tokio::test]
+async fn a_wrapping_token_that_was_used_is_told_as_the_theft_that_it_may_be() {
+    let vault = Arc::new(Scripted::default());
+    let error =
+        AppRole::new(vault.clone(), "role-1").wrapped_secret_id("hvs.wrap").issue().await.unwrap_err();
+    assert_eq!((error.kind(), error.party()), (ErrorKind::LoginRefused, Party::Configuration));
+    let text = error.to_string();
+    assert!(text.contains("treat it as stolen") && !text.contains("hvs.wrap"), "{text}");
+    assert_eq!(vault.asked().len(), 1, "nothing was logged in with");
+}
+
+#[tokio::test]
+async fn a_wrapped_answer_without_the_field_names_it_and_not_its_value() {
+    let vault = Arc::new(Scripted::with_wrapped(json!({"password": "hunter2"})));
+    let error = AppRole::new(vault, "role-1").wrapped_secret_id("hvs.wrap").issue().await.unwrap_err();
+    assert!(error.to_string().contains("`secret_id`") && !error.to_string().contains("hunter2"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wrapped_token_is_unwrapped_once_and_never_revoked() {
+    let vault = Arc::new(Scripted::with_wrapped(json!({"token": "hvs.inside"})));
+    let login = GivenToken::wrapped(vault.clone(), "hvs.wrap");
+    for _ in 0..2 {
+        assert_eq!(login.issue().await.unwrap().secret.value().expose_secret(), "hvs.inside");
+    }
+    let paths: Vec<_> = vault.asked().into_iter().map(|asked| asked.0).collect();
+    assert_eq!(paths, ["sys/wrapping/unwrap", "auth/token/lookup-self", "auth/token/lookup-self"]);
+    let record = record(login.issue().await.unwrap());
+    assert_eq!(login.revoke(&record).await.unwrap(), Revoked::NotOurs);
+    assert!(!format!("{login:?}").contains("hvs."));
+}
+
+struct Counting(AtomicUsize);
+
+#[async_trait]
+impl Ask for Counting {
+    async fn ask(&self) -> Result<SecretString> {
+        Ok(format!("jwt-{}", self.0.fetch_add(1, Ordering::Relaxed)).into())
+    }
+}
+
+#[tokio::test]
+async fn a_jwt_is_read_or_asked_for_anew_at_each_login() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jwt");
+    let vault = Arc::new(Scripted::default());
+    let login = Jwt::from_file(vault.clone(), "pipeline", &path).mount("gitlab");
+    for jwt in ["one", "two"] {
+        fs::write(&path, jwt).unwrap();
+        login.issue().await.unwrap();
+    }
+    let login = Jwt::from_asking(vault.clone(), "pipeline", Counting(AtomicUsize::new(3)));
+    login.issue().await.unwrap();
+    login.issue().await.unwrap();
+    let sent: Vec<_> = vault.asked().into_iter().map(|(path, body)| (path, body["jwt"].clone())).collect();
+    let expected = [("gitlab", "one"), ("gitlab", "two"), ("jwt", "jwt-3"), ("jwt", "jwt-4")];
+    assert_eq!(sent, expected.map(|(mount, jwt)| (format!("auth/{mount}/login"), json!(jwt))));
+}
+
+#[tokio::test]
+async fn a_user_logs_in_below_their_name() {
+    let vault = Arc::new(Scripted::default());
+    UserPass::new(vault.clone(), "pipeline", " p w ").mount("ldap").issue().await.unwrap();
+    assert_eq!(vault.asked(), [("auth/ldap/login/pipeline".to_owned(), json!({"password": " p w "}))]);
+    for name in ["", "a/../b"] {
+        let error = UserPass::new(vault.clone(), name, "p").issue().await.unwrap_err();
+        assert_eq!((error.kind(), error.party()), (ErrorKind::Configuration, Party::Configuration));
+    }
+    assert_eq!(vault.asked().len(), 1);
+}
+
 #[test]
 fn debug_tells_no_secret() {
     let vault = Arc::new(Scripted::default());
     let text = format!(
-        "{:?} {:?}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         GivenToken::new(vault.clone(), "hvs.secret"),
-        Kubernetes::new(vault, "pipeline")
+        Kubernetes::new(vault.clone(), "pipeline"),
+        AppRole::new(vault.clone(), "role-1").secret_id("hvs.secret"),
+        AppRole::new(vault.clone(), "role-1").wrapped_secret_id("hvs.secret"),
+        AppRole::new(vault.clone(), "role-1").secret_id_file("/run/secret-id"),
+        Jwt::from_asking(vault.clone(), "pipeline", Counting(AtomicUsize::new(0))),
+        UserPass::new(vault, "pipeline", "hvs.secret"),
     );
-    assert!(!text.contains("hvs.secret") && text.contains("pipeline"), "{text}");
+    assert!(
+        !text.contains("hvs.secret") && text.contains("pipeline") && text.contains("/run/secret-id"),
+        "{text}"
+    );
 }

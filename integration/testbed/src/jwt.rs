@@ -11,12 +11,13 @@ use crate::{
     pki::crypto,
 };
 
-const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// A cluster's key for service-account tokens.
 pub(crate) struct Signer {
     key: EncodingKey,
     public: DecodingKey,
+    public_pem: String,
 }
 
 /// What a service-account token says; the default is what the role accepts.
@@ -56,7 +57,12 @@ impl Signer {
         Ok(Self {
             key: EncodingKey::from_ec_pem(key.serialize_pem().as_bytes()).map_err(failed)?,
             public: DecodingKey::from_ec_pem(key.public_key_pem().as_bytes()).map_err(failed)?,
+            public_pem: key.public_key_pem(),
         })
+    }
+
+    pub(crate) fn public_pem(&self) -> &str {
+        &self.public_pem
     }
 
     /// Makes a token like those that the kubelet puts into a pod.

@@ -4,7 +4,7 @@ mod api;
 mod configure;
 mod databases;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
@@ -169,6 +169,20 @@ impl OpenBao {
     pub async fn request(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value> {
         let (api, method, path) = (self.api.clone(), method.to_owned(), path.to_owned());
         self.backstage.run(async move { api.request(&method, &path, body).await }).await
+    }
+
+    /// As [`OpenBao::request`], with the answer wrapped: returns the token with which it can be had once, for so long.
+    pub async fn request_wrapped(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        lasts: Duration,
+    ) -> Result<String> {
+        let (api, method, path) = (self.api.clone(), method.to_owned(), path.to_owned());
+        let asked = async move { api.request_wrapped(&method, &path, body, lasts).await };
+        let answer = self.backstage.run(asked).await?;
+        Ok(answer["wrap_info"]["token"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Revokes every lease whose id begins so, and waits until that is done.

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    jwt::{Claims, Signer},
+    jwt::{Claims, ISSUER, Signer},
 };
 
 /// The service account `pipeline` in the namespace `default`, with its token in a projected volume.
@@ -47,6 +47,16 @@ impl ServiceAccount {
     /// The name.
     pub fn name(&self) -> &'static str {
         "pipeline"
+    }
+
+    /// Who its tokens say that they are from.
+    pub fn issuer(&self) -> &'static str {
+        ISSUER
+    }
+
+    /// The key, in PEM, that its tokens' signatures are checked with where no cluster is asked.
+    pub fn public_key(&self) -> &str {
+        self.signer.public_pem()
     }
 
     /// Where the token is, whatever its version.

@@ -50,6 +50,27 @@ impl Api {
     }
 
     pub(super) async fn request(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value> {
+        self.send(method, path, body, None).await
+    }
+
+    /// Asks for an answer that is kept on the server, for whoever has the token that is answered instead.
+    pub(super) async fn request_wrapped(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        lasts: Duration,
+    ) -> Result<Value> {
+        self.send(method, path, body, Some(lasts)).await
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        wrapped_for: Option<Duration>,
+    ) -> Result<Value> {
         let request = format!("{method} {path}");
         let unanswered =
             |reason: String| Error::Unanswered { request: format!("{}: {request}", self.server), reason };
@@ -57,6 +78,9 @@ impl Api {
         let mut builder = self.client.request(verb, format!("{}/v1/{path}", self.address));
         if !self.token.is_empty() {
             builder = builder.header("X-Vault-Token", &self.token);
+        }
+        if let Some(lasts) = wrapped_for {
+            builder = builder.header("X-Vault-Wrap-TTL", lasts.as_secs());
         }
         if let Some(body) = body {
             builder = builder.json(&body);

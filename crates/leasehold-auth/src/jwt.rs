@@ -1,0 +1,93 @@
+//! Login with a JWT that somebody whom Vault trusts has signed.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use leasehold_core::{Body, Grant, Provider, Record, Renewed, Result, Revoked, Token, Vault, async_trait};
+
+use crate::{
+    login::{log_in, mount},
+    lookup,
+    source::{Ask, Source},
+};
+
+/// Logs in at `auth/<mount>/login` with a JWT: of a Kubernetes cluster whose issuer Vault trusts, without a TokenReview;
+/// of a CI's job; of a cloud's workload identity.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use leasehold_core::Vault;
+/// use leasehold_auth::Jwt;
+///
+/// # fn example(vault: Arc<dyn Vault>) {
+/// let login = Jwt::from_file(vault, "pipeline", "/var/run/secrets/tokens/vault");
+/// # }
+/// ```
+///
+/// <https://openbao.org/docs/auth/jwt/>
+#[derive(Clone)]
+pub struct Jwt {
+    vault: Arc<dyn Vault>,
+    role: String,
+    mount: String,
+    jwt: Source,
+}
+
+impl Jwt {
+    /// The role `role` of the auth method mounted at `jwt`, with the JWT in a file, which is read anew at each login.
+    pub fn from_file(vault: Arc<dyn Vault>, role: impl Into<String>, path: impl AsRef<Path>) -> Self {
+        Self::new(vault, role.into(), Source::file(path))
+    }
+
+    /// As [`from_file`](Self::from_file), with a JWT that is asked for at each login.
+    pub fn from_asking(vault: Arc<dyn Vault>, role: impl Into<String>, whom: impl Ask + 'static) -> Self {
+        Self::new(vault, role.into(), Source::Asked(Arc::new(whom)))
+    }
+
+    fn new(vault: Arc<dyn Vault>, role: String, jwt: Source) -> Self {
+        Self { vault, role, mount: "jwt".to_owned(), jwt }
+    }
+
+    /// Sets where the auth method is mounted, without `auth/`.
+    #[must_use]
+    pub fn mount(mut self, name: &str) -> Self {
+        self.mount = mount(name);
+        self
+    }
+
+    fn path(&self) -> String {
+        format!("auth/{}/login", self.mount)
+    }
+}
+
+#[async_trait]
+impl Provider for Jwt {
+    type Secret = Token;
+
+    async fn issue(&self) -> Result<Grant<Token>> {
+        let jwt = self.jwt.read(&self.vault, "the JWT").await?;
+        let body = Body::new().text("role", &self.role).secret("jwt", &jwt);
+        log_in(&*self.vault, &self.path(), body).await
+    }
+
+    async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {
+        lookup::renew(&*self.vault, of).await
+    }
+
+    async fn revoke(&self, of: &Record<Token>) -> Result<Revoked> {
+        lookup::revoke(&*self.vault, of).await
+    }
+
+    fn name(&self) -> String {
+        self.path()
+    }
+}
+
+impl fmt::Debug for Jwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jwt")
+            .field("path", &self.path())
+            .field("role", &self.role)
+            .field("jwt", &self.jwt)
+            .finish_non_exhaustive()
+    }
+}
