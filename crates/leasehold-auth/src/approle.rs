@@ -2,11 +2,10 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use leasehold_core::{Body, Grant, Provider, Record, Renewed, Result, Revoked, Token, Vault, async_trait};
+use leasehold_core::{Body, Result, Vault};
 
 use crate::{
-    login::{log_in, mount},
-    lookup,
+    login::{logs_in, mount},
     source::Source,
 };
 
@@ -74,32 +73,17 @@ impl AppRole {
     fn path(&self) -> String {
         format!("auth/{}/login", self.mount)
     }
-}
 
-#[async_trait]
-impl Provider for AppRole {
-    type Secret = Token;
-
-    async fn issue(&self) -> Result<Grant<Token>> {
+    async fn body(&self) -> Result<Body> {
         let mut body = Body::new().text("role_id", &self.role_id);
         if let Some(source) = &self.secret_id {
             body = body.secret("secret_id", &source.read(&self.vault, "the secret id").await?);
         }
-        log_in(&*self.vault, &self.path(), body).await
-    }
-
-    async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {
-        lookup::renew(&*self.vault, of).await
-    }
-
-    async fn revoke(&self, of: &Record<Token>) -> Result<Revoked> {
-        lookup::revoke(&*self.vault, of).await
-    }
-
-    fn name(&self) -> String {
-        self.path()
+        Ok(body)
     }
 }
+
+logs_in!(AppRole);
 
 impl fmt::Debug for AppRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,11 +2,10 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use leasehold_core::{Body, Grant, Provider, Record, Renewed, Result, Revoked, Token, Vault, async_trait};
+use leasehold_core::{Body, Result, Vault};
 
 use crate::{
-    login::{log_in, mount},
-    lookup,
+    login::{logs_in, mount},
     source::{Ask, Source},
 };
 
@@ -57,30 +56,14 @@ impl Jwt {
     fn path(&self) -> String {
         format!("auth/{}/login", self.mount)
     }
-}
 
-#[async_trait]
-impl Provider for Jwt {
-    type Secret = Token;
-
-    async fn issue(&self) -> Result<Grant<Token>> {
+    async fn body(&self) -> Result<Body> {
         let jwt = self.jwt.read(&self.vault, "the JWT").await?;
-        let body = Body::new().text("role", &self.role).secret("jwt", &jwt);
-        log_in(&*self.vault, &self.path(), body).await
-    }
-
-    async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {
-        lookup::renew(&*self.vault, of).await
-    }
-
-    async fn revoke(&self, of: &Record<Token>) -> Result<Revoked> {
-        lookup::revoke(&*self.vault, of).await
-    }
-
-    fn name(&self) -> String {
-        self.path()
+        Ok(Body::new().text("role", &self.role).secret("jwt", &jwt))
     }
 }
+
+logs_in!(Jwt);
 
 impl fmt::Debug for Jwt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,12 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use leasehold_core::{Body, Grant, Provider, Record, Renewed, Result, Revoked, Token, Vault, async_trait};
+use leasehold_core::{Body, Result, Vault};
 
 use crate::{
     file::read_secret,
-    login::{log_in, mount},
-    lookup,
+    login::{logs_in, mount},
 };
 
 /// Logs in at `auth/<mount>/login` with the service account's JWT.
@@ -62,30 +61,14 @@ impl Kubernetes {
     fn path(&self) -> String {
         format!("auth/{}/login", self.mount)
     }
-}
 
-#[async_trait]
-impl Provider for Kubernetes {
-    type Secret = Token;
-
-    async fn issue(&self) -> Result<Grant<Token>> {
+    async fn body(&self) -> Result<Body> {
         let jwt = read_secret(&self.jwt_path, "the service account's JWT").await?;
-        let body = Body::new().text("role", &self.role).secret("jwt", &jwt);
-        log_in(&*self.vault, &self.path(), body).await
-    }
-
-    async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {
-        lookup::renew(&*self.vault, of).await
-    }
-
-    async fn revoke(&self, of: &Record<Token>) -> Result<Revoked> {
-        lookup::revoke(&*self.vault, of).await
-    }
-
-    fn name(&self) -> String {
-        self.path()
+        Ok(Body::new().text("role", &self.role).secret("jwt", &jwt))
     }
 }
+
+logs_in!(Kubernetes);
 
 impl fmt::Debug for Kubernetes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,3 +16,38 @@ pub(crate) async fn log_in(vault: &dyn Vault, path: &str, body: Body) -> Result<
 pub(crate) fn mount(name: &str) -> String {
     name.trim_matches('/').trim_start_matches("auth/").to_owned()
 }
+
+/// Makes a provider of a type with a `vault`, a `path()` to log in at, and a `body()` for each login: its tokens are ours to
+/// renew and to revoke.
+macro_rules! logs_in {
+    ($login:ty) => {
+        #[leasehold_core::async_trait]
+        impl leasehold_core::Provider for $login {
+            type Secret = leasehold_core::Token;
+
+            async fn issue(&self) -> leasehold_core::Result<leasehold_core::Grant<leasehold_core::Token>> {
+                let body = self.body().await?;
+                $crate::login::log_in(&*self.vault, &self.path(), body).await
+            }
+
+            async fn renew(
+                &self,
+                of: &leasehold_core::Record<leasehold_core::Token>,
+            ) -> leasehold_core::Result<leasehold_core::Renewed> {
+                $crate::lookup::renew(&*self.vault, of).await
+            }
+
+            async fn revoke(
+                &self,
+                of: &leasehold_core::Record<leasehold_core::Token>,
+            ) -> leasehold_core::Result<leasehold_core::Revoked> {
+                $crate::lookup::revoke(&*self.vault, of).await
+            }
+
+            fn name(&self) -> String {
+                self.path()
+            }
+        }
+    };
+}
+pub(crate) use logs_in;

@@ -2,14 +2,10 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use leasehold_core::{
-    Body, Error, ErrorKind, Grant, Party, Provider, Record, Renewed, Result, Revoked, Token, Vault,
-    async_trait,
-};
+use leasehold_core::{Body, Error, ErrorKind, Party, Result, Vault};
 
 use crate::{
-    login::{log_in, mount},
-    lookup,
+    login::{logs_in, mount},
     source::Source,
 };
 
@@ -61,33 +57,18 @@ impl UserPass {
     fn path(&self) -> String {
         format!("auth/{}/login/{}", self.mount, self.name)
     }
-}
 
-#[async_trait]
-impl Provider for UserPass {
-    type Secret = Token;
-
-    async fn issue(&self) -> Result<Grant<Token>> {
+    async fn body(&self) -> Result<Body> {
         if self.name.is_empty() || self.name.contains('/') {
             let message = "the name to log in with is empty, or holds a slash";
             return Err(Error::new(ErrorKind::Configuration, Party::Configuration, message));
         }
         let password = self.password.read(&self.vault, "the password").await?;
-        log_in(&*self.vault, &self.path(), Body::new().secret("password", &password)).await
-    }
-
-    async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {
-        lookup::renew(&*self.vault, of).await
-    }
-
-    async fn revoke(&self, of: &Record<Token>) -> Result<Revoked> {
-        lookup::revoke(&*self.vault, of).await
-    }
-
-    fn name(&self) -> String {
-        self.path()
+        Ok(Body::new().secret("password", &password))
     }
 }
+
+logs_in!(UserPass);
 
 impl fmt::Debug for UserPass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
