@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::interrupt::Interrupt;
+use crate::{interrupt::Interrupt, output};
 use debian::Debian;
 use openbao::Bao;
 pub(crate) use server::Server;
@@ -39,13 +39,7 @@ pub(crate) struct Options {
 
 /// Builds what was asked for, and says how long each step took.
 pub(crate) async fn run(options: &Options, interrupt: Interrupt) -> ExitCode {
-    match build(options, interrupt).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    output::verdict(build(options, interrupt).await)
 }
 
 async fn build(options: &Options, interrupt: Interrupt) -> Result<()> {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use leasehold_testbed::{Image, Launcher, Product};
 
-use crate::Setup;
+use crate::{Setup, output};
 
 /// Options of `cargo testbed test`.
 #[derive(clap::Args)]
@@ -23,13 +23,7 @@ pub(crate) struct Options {
 
 /// Runs the tests, once for each server of secrets that is at hand.
 pub(crate) fn run(options: &Options, setup: Setup) -> ExitCode {
-    match run_all(options, setup) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    output::verdict(run_all(options, setup))
 }
 
 fn run_all(options: &Options, setup: Setup) -> Result<()> {

@@ -22,13 +22,7 @@ pub(crate) struct Options {
 
 /// Starts the servers, says how to use them, and keeps them until Ctrl-C.
 pub(crate) async fn run(options: &Options, setup: Setup, interrupt: Interrupt) -> ExitCode {
-    match keep(options, setup, &interrupt).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    output::verdict(keep(options, setup, &interrupt).await)
 }
 
 async fn keep(options: &Options, setup: Setup, interrupt: &Interrupt) -> Result<()> {
