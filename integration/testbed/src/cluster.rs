@@ -261,10 +261,7 @@ fn request(image: &str, reaper: &Reaper, log: &Log) -> ContainerRequest<K3s> {
 
 /// The API server's port on loopback, and the container's own address.
 async fn addresses(engine: &Engine, container: String) -> Result<(u16, String)> {
-    let inspect = |docker: testcontainers::bollard::Docker| async move {
-        docker.inspect_container(&container, None).await
-    };
-    let seen = engine.ask("the cluster's addresses", inspect).await?;
+    let seen = engine.inspect(&container, "the cluster's addresses").await?;
     addresses_in(seen).ok_or_else(|| Error::Engine {
         request: "the cluster's addresses".into(),
         reason: "it has none, or no published port".into(),

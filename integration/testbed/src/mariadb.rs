@@ -5,8 +5,6 @@ mod process;
 mod session;
 mod wire;
 
-use std::path::PathBuf;
-
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
@@ -15,7 +13,7 @@ use crate::{
     openbao::MARIADB_ROLE,
     ports::Port,
     postgres::password,
-    server::{Server, disturbed},
+    server::{Server, Superuser, disturbed},
     site::{Ground, Site},
 };
 pub use session::MariaDbSession;
@@ -35,15 +33,6 @@ pub struct MariaDb {
     superuser: Superuser,
     admin_password: SecretString,
     backstage: Backstage,
-}
-
-/// How the superuser comes in.
-#[derive(Clone, Debug)]
-enum Superuser {
-    /// Through this socket in the server's folder, and nowhere else.
-    Socket(PathBuf),
-    /// Over TCP, with a password.
-    Password(SecretString),
 }
 
 disturbed!(MariaDb);

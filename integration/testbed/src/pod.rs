@@ -29,7 +29,7 @@ pub(crate) use container::{Container, SHOWN, Spec};
 use engine::Engine;
 use holder::Holder;
 use reaper::{LABEL, Reaper};
-pub(crate) use template::{DATA, prepare};
+pub(crate) use template::{DATA, server};
 
 use crate::{
     config::Report,
@@ -150,11 +150,7 @@ pub(crate) fn publish(host: &mut HostConfig, ports: impl IntoIterator<Item = (u1
 }
 
 async fn gateway(engine: &Engine, container: &str) -> Result<Option<IpAddr>> {
-    let id = container.to_owned();
-    let inspect = move |docker: testcontainers::bollard::Docker| async move {
-        docker.inspect_container(&id, None).await
-    };
-    let networks = engine.ask("the pod's network", inspect).await?.network_settings;
+    let networks = engine.inspect(container, "the pod's network").await?.network_settings;
     let mut networks = networks.and_then(|settings| settings.networks).into_iter().flatten();
     let gateway = networks.find_map(|(_, network)| network.gateway?.parse().ok());
     Ok(gateway)

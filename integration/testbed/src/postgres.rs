@@ -3,7 +3,7 @@
 mod container;
 mod process;
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
@@ -13,7 +13,7 @@ use crate::{
     backstage::Backstage,
     error::{Error, Result, chain},
     ports::Port,
-    server::{Server, disturbed},
+    server::{Server, Superuser, disturbed},
     site::{Ground, Site},
 };
 
@@ -34,15 +34,6 @@ pub struct Postgres {
     superuser: Superuser,
     admin_password: SecretString,
     backstage: Backstage,
-}
-
-/// How the superuser comes in.
-#[derive(Clone, Debug)]
-enum Superuser {
-    /// Through the socket in the server's folder, and nowhere else.
-    Socket(PathBuf),
-    /// Over TCP, with a password.
-    Password(SecretString),
 }
 
 disturbed!(Postgres);

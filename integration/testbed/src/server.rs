@@ -1,8 +1,14 @@
 //! One server, whatever runs it.
 
-use std::{fmt::Debug, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 
 use crate::{
     backstage::{Backstage, poll},
@@ -41,6 +47,15 @@ pub(crate) trait Runner: Debug + Send + Sync + 'static {
 
     /// Begins its end without waiting for it, so that several servers end at the same time. Dropping waits.
     fn release(&self);
+}
+
+/// How a database's superuser comes in.
+#[derive(Clone, Debug)]
+pub(crate) enum Superuser {
+    /// Through a socket in the server's folder, and nowhere else.
+    Socket(PathBuf),
+    /// Over TCP, with a password.
+    Password(SecretString),
 }
 
 /// A server that can be started and disturbed.

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{MariaDb, SETTINGS, Superuser, fill};
+use super::{MariaDb, SETTINGS, fill};
 use crate::{
     command,
     error::{Error, Result},
@@ -17,7 +17,7 @@ use crate::{
         Plan, Supervisor,
         template::{self, Template, digits},
     },
-    server::{Runner as _, Server},
+    server::{Runner as _, Server, Superuser},
     site::Site,
 };
 

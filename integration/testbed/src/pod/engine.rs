@@ -9,7 +9,7 @@ use std::{
 
 use testcontainers::{
     GenericImage, ImageExt as _,
-    bollard::{Docker, errors::Error as DockerError},
+    bollard::{Docker, errors::Error as DockerError, models::ContainerInspectResponse},
     core::client::docker_client_instance,
     runners::AsyncRunner as _,
 };
@@ -103,6 +103,12 @@ impl Engine {
             id: image.id.unwrap_or_default(),
             labels: image.config.and_then(|config| config.labels).unwrap_or_default(),
         }))
+    }
+
+    /// A container's state and addresses; `what` is asked for, in an error.
+    pub(crate) async fn inspect(&self, id: &str, what: &str) -> Result<ContainerInspectResponse> {
+        let id = id.to_owned();
+        self.ask(what, |docker| async move { docker.inspect_container(&id, None).await }).await
     }
 
     pub(crate) async fn pull(&self, name: &str) -> Result<()> {

@@ -87,8 +87,7 @@ impl<I: Image + 'static> Holder<I> {
 
     pub(super) async fn runs(&self, engine: &Engine) -> Result<bool> {
         let id = self.id().await?;
-        let inspect = |docker: Docker| async move { docker.inspect_container(&id, None).await };
-        let state = engine.ask("a container's state", inspect).await?.state;
+        let state = engine.inspect(&id, "a container's state").await?.state;
         Ok(state.and_then(|state| state.running).unwrap_or_default())
     }
 

@@ -7,12 +7,14 @@ use testcontainers::bollard::{
     Docker, models::ContainerConfig, query_parameters::CommitContainerOptionsBuilder,
 };
 
-use super::{Container, Pod};
+use super::{Container, Pod, Spec};
 use crate::{
     error::{Error, Result},
     image::{Image, split},
     locate::{cache, locked},
     postgres::password,
+    server::{Server, Superuser},
+    site::Site,
 };
 
 /// Where a template keeps its data: not where the image declares a volume, which is not part of what is committed.
@@ -23,17 +25,34 @@ const PASSWORD: &str = "com.leasehold.testbed.superuser";
 
 /// An image whose data folder is made and filled.
 #[derive(Debug)]
-pub(crate) struct Template {
+struct Template {
     /// The image's digest: another checkout's testbed may commit another image by the same name.
-    pub(crate) image: String,
+    image: String,
     /// The superuser's password.
-    pub(crate) password: SecretString,
+    password: SecretString,
+}
+
+/// A database that is not started yet, whose image has its data, and its superuser's way in.
+///
+/// `spec` says how it is run from an image; `make` runs it for the first time, as [`prepare`] asks.
+pub(crate) async fn server<T, F: Future<Output = Result<(Arc<Container>, T)>>>(
+    site: &Site,
+    pod: &Pod,
+    of: Image,
+    revision: u32,
+    spec: impl FnOnce(String) -> Spec,
+    make: impl FnOnce(String, SecretString) -> F,
+) -> Result<(Server, Superuser)> {
+    let template = prepare(pod, of, revision, make).await?;
+    let container = pod.container(spec(template.image))?;
+    let server = Server::new(of.name(), Arc::new(container), &site.backstage);
+    Ok((server, Superuser::Password(template.password)))
 }
 
 /// Returns the template of a database; if it is not there, what is committed of a container that was filled and stopped.
 ///
 /// `make` gets the image to start from and the superuser's password, and returns the stopped container and what keeps it.
-pub(crate) async fn prepare<T, F: Future<Output = Result<(Arc<Container>, T)>>>(
+async fn prepare<T, F: Future<Output = Result<(Arc<Container>, T)>>>(
     pod: &Pod,
     of: Image,
     revision: u32,

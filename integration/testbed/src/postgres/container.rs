@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Postgres, SETTINGS, Superuser, fill};
+use super::{Postgres, SETTINGS, fill};
 use crate::{
     error::Result,
     image::Image,
-    pod::{Container, DATA, Pod, Spec, prepare},
+    pod::{self, Container, DATA, Pod, Spec},
     ports::Port,
-    server::Server,
+    server::{Server, Superuser},
     site::Site,
 };
 
@@ -19,11 +19,9 @@ const REVISION: u32 = 1;
 
 /// A server that is not started yet, whose image has its data.
 pub(super) async fn server(site: &Site, pod: &Pod, port: &Port) -> Result<(Server, Superuser)> {
+    let spec = |image| spec(image, port, Vec::new());
     let make = |image, password| make(site, pod, port, image, password);
-    let template = prepare(pod, Image::Postgres, REVISION, make).await?;
-    let container = pod.container(spec(template.image, port, Vec::new()))?;
-    let server = Server::new(Image::Postgres.name(), Arc::new(container), &site.backstage);
-    Ok((server, Superuser::Password(template.password)))
+    pod::server(site, pod, Image::Postgres, REVISION, spec, make).await
 }
 
 async fn make(

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Postgres, SETTINGS, Superuser, fill};
+use super::{Postgres, SETTINGS, fill};
 use crate::{
     command,
     error::{Error, Result},
@@ -18,7 +18,7 @@ use crate::{
         Plan, Supervisor,
         template::{self, Template, digits},
     },
-    server::{Runner as _, Server},
+    server::{Runner as _, Server, Superuser},
     site::Site,
 };
 
