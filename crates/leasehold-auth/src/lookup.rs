@@ -11,25 +11,27 @@ pub(crate) async fn grant(vault: &dyn Vault, value: SecretString) -> Result<Gran
     let token = Token::new(value);
     let answer = vault.lookup_token(&token).await?;
     // A batch token has no accessor; the moment it ends tells it apart from another as well as anything.
-    let accessor = answer.text("accessor").unwrap_or_default();
-    let version = if accessor.is_empty() { answer.text("expire_time").unwrap_or_default() } else { accessor };
-    let kind = if answer.text("type").is_ok_and(|kind| kind == "batch") {
+    let accessor = answer.data().text("accessor").unwrap_or_default();
+    let version =
+        if accessor.is_empty() { answer.data().text("expire_time").unwrap_or_default() } else { accessor };
+    let kind = if answer.data().text("type").is_ok_and(|kind| kind == "batch") {
         TokenKind::Batch
     } else {
         TokenKind::Service
     };
-    let ttl = answer.seconds("ttl")?;
+    let ttl = answer.data().seconds("ttl")?;
     // The server says 0 for a root token, which does not end, and in the last second of any other.
-    let ends = answer.text("expire_time").is_ok_and(|at| !at.is_empty());
+    let ends = answer.data().text("expire_time").is_ok_and(|at| !at.is_empty());
     let lease = if ttl.is_zero() && !ends {
         Lease::endless()
     } else {
         // A periodic token is renewed for its period, any other for what it was made for.
-        let increment = answer.seconds("period").or_else(|_| answer.seconds("creation_ttl")).unwrap_or(ttl);
-        Lease::new("", ttl, answer.flag("renewable")).asking_for(increment)
+        let increment =
+            answer.data().seconds("period").or_else(|_| answer.data().seconds("creation_ttl")).unwrap_or(ttl);
+        Lease::new("", ttl, answer.data().flag("renewable")).asking_for(increment)
     };
     // Its lease does not say so: the same token again would be no successor, and asking for it is a use.
-    let uses = answer.number("num_uses").ok().filter(|uses| *uses > 0).map(Uses::new);
+    let uses = answer.data().number("num_uses").ok().filter(|uses| *uses > 0).map(Uses::new);
     let token = token.with_accessor(accessor).with_kind(kind).with_uses(uses);
     Ok(Grant::new(token, lease).version(version))
 }

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use leasehold_core::{Body, Error, ErrorKind, Party, Result, SecretString, Token, Vault, async_trait};
+use leasehold_core::{Error, ErrorKind, Party, Result, SecretString, Token, Vault, async_trait};
 use tokio::sync::OnceCell;
 
 use crate::file::{read_password, read_secret};
@@ -116,35 +116,17 @@ async fn unwrap_once(wrapped: &Arc<Wrapped>, vault: &Arc<dyn Vault>, what: &str)
 impl Wrapped {
     async fn unwrap(&self, vault: &dyn Vault, what: &str) -> Result<SecretString> {
         let tried = self.tried.swap(true, Ordering::Relaxed);
-        match vault.write(&self.token, "sys/wrapping/unwrap", Body::new()).await {
+        match vault.unwrap(&self.token).await {
             Ok(answer) => match answer.auth() {
                 Some(auth) => Ok(auth.token().value().clone()),
-                None => answer.secret(self.field),
+                None => answer.data().secret(self.field),
             },
-            Err(error) if is_final(error.kind()) => Err(self.refused(&error, what, tried)),
+            Err(error) if error.kind() == ErrorKind::LoginRefused => {
+                let ours = if tried { " (by an attempt of ours, perhaps, that got no answer)" } else { "" };
+                let message = format!("{what}: {}{ours}", error.message());
+                Err(Error::new(ErrorKind::LoginRefused, Party::Configuration, message))
+            }
             Err(error) => Err(error),
         }
     }
-
-    fn refused(&self, error: &Error, what: &str, tried: bool) -> Error {
-        let ours = if tried { ", an attempt of ours that got no answer among them" } else { "" };
-        let message = format!(
-            "{what} cannot be unwrapped ({}): the wrapping token has expired, or it has been unwrapped before{ours}. Whoever did has {what}: \
-             unless you know who, treat it as stolen, revoke it, and have another wrapped",
-            error.message()
-        );
-        Error::new(ErrorKind::LoginRefused, Party::Configuration, message)
-    }
-}
-
-/// The server has spoken; otherwise it may be asked again.
-fn is_final(kind: ErrorKind) -> bool {
-    !matches!(
-        kind,
-        ErrorKind::Unreachable
-            | ErrorKind::Sealed
-            | ErrorKind::RateLimited
-            | ErrorKind::NotReplicated
-            | ErrorKind::Redirected
-    )
 }

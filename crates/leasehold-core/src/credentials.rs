@@ -3,6 +3,7 @@
 use std::fmt;
 
 use secrecy::SecretString;
+use serde::Deserialize;
 
 /// A username and password that exist only for this process and only for a while.
 ///
@@ -16,7 +17,7 @@ use secrecy::SecretString;
 /// assert_eq!(credentials.username(), "v-kubernet-pipeline-x1");
 /// assert!(!format!("{credentials:?}").contains("s3cr"));
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Deserialize)]
 pub struct Credentials {
     username: String,
     password: SecretString,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-use crate::{Error, ErrorKind, Lease, Party, Renewed, Result, Token, TokenKind};
+use crate::{Error, ErrorKind, Fields, Lease, Party, Renewed, Result, Token, TokenKind};
 
 /// Requests to Vault or OpenBao: one attempt each, the token an argument, so that one client is shared freely.
 ///
@@ -53,10 +53,35 @@ pub trait Vault: Send + Sync {
         self.write(token, "auth/token/revoke-self", Body::new()).await.map(drop)
     }
 
+    /// Takes what a wrapping token holds, which can be done once.
+    ///
+    /// # Errors
+    /// [`LoginRefused`](ErrorKind::LoginRefused) if the token has expired, or was used before: then somebody else has
+    /// what was meant for us. Attempts that got no answer fail with the kinds of any request, and may be made again.
+    async fn unwrap(&self, wrapping: &Token) -> Result<Answer> {
+        let unwrapped = self.write(wrapping, "sys/wrapping/unwrap", Body::new()).await;
+        unwrapped.map_err(|error| if is_final(error.kind()) { taken(&error) } else { error })
+    }
+
     /// Asks what the server knows of a token.
     async fn lookup_token(&self, token: &Token) -> Result<Answer> {
         self.read(token, "auth/token/lookup-self").await
     }
+}
+
+/// The server has spoken; otherwise it may be asked again.
+fn is_final(kind: ErrorKind) -> bool {
+    use ErrorKind::{NotReplicated, RateLimited, Redirected, Sealed, Unreachable};
+    !matches!(kind, Unreachable | Sealed | RateLimited | NotReplicated | Redirected)
+}
+
+fn taken(error: &Error) -> Error {
+    let message = format!(
+        "it cannot be unwrapped ({}): the wrapping token has expired, or it has been unwrapped before. Unless you know \
+         by whom, treat what it held as stolen: revoke that, and have another wrapped",
+        error.message()
+    );
+    Error::new(ErrorKind::LoginRefused, Party::Configuration, message)
 }
 
 /// The body of a write. Its `Debug` tells field names only.
@@ -90,6 +115,13 @@ impl Body {
         self
     }
 
+    /// Adds a yes or no.
+    #[must_use]
+    pub fn flag(mut self, field: &str, value: bool) -> Self {
+        self.0.insert(field.to_owned(), value.into());
+        self
+    }
+
     /// Adds a secret text.
     #[must_use]
     pub fn secret(self, field: &str, value: &SecretString) -> Self {
@@ -112,7 +144,7 @@ impl fmt::Debug for Body {
 #[derive(Clone)]
 pub struct Answer {
     lease: Lease,
-    data: Map<String, Value>,
+    data: Fields,
     auth: Option<Auth>,
     warnings: Vec<String>,
 }
@@ -120,7 +152,7 @@ pub struct Answer {
 impl Answer {
     /// Joins the parts of an envelope.
     pub fn new(lease: Lease, data: Map<String, Value>, auth: Option<Auth>, warnings: Vec<String>) -> Self {
-        Self { lease, data, auth, warnings }
+        Self { lease, data: Fields::new(data), auth, warnings }
     }
 
     /// What a 204, or a 200 with an empty body, says.
@@ -133,6 +165,11 @@ impl Answer {
         &self.lease
     }
 
+    /// What it says; empty where it says nothing.
+    pub fn data(&self) -> &Fields {
+        &self.data
+    }
+
     /// The token, in an answer to a login or to a renewal of a token.
     pub fn auth(&self) -> Option<&Auth> {
         self.auth.as_ref()
@@ -142,55 +179,13 @@ impl Answer {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
-
-    /// A text of the data.
-    ///
-    /// # Errors
-    /// [`Unexpected`](ErrorKind::Unexpected) if the field is missing or no text; the error names the field, never its value.
-    pub fn text(&self, field: &str) -> Result<&str> {
-        match self.data.get(field) {
-            Some(Value::String(text)) => Ok(text),
-            Some(_) => Err(unexpected(format!("the answer's field `{field}` is no text"))),
-            None => Err(unexpected(format!("the answer has no field `{field}`"))),
-        }
-    }
-
-    /// A secret text of the data.
-    ///
-    /// # Errors
-    /// As [`text`](Self::text).
-    pub fn secret(&self, field: &str) -> Result<SecretString> {
-        self.text(field).map(|text| text.to_owned().into())
-    }
-
-    /// A number of seconds in the data.
-    ///
-    /// # Errors
-    /// As [`text`](Self::text).
-    pub fn seconds(&self, field: &str) -> Result<Duration> {
-        self.number(field).map(Duration::from_secs)
-    }
-
-    /// A number in the data.
-    ///
-    /// # Errors
-    /// As [`text`](Self::text).
-    pub fn number(&self, field: &str) -> Result<u64> {
-        let number = self.data.get(field).and_then(Value::as_u64);
-        number.ok_or_else(|| unexpected(format!("the answer's field `{field}` is no whole number")))
-    }
-
-    /// A yes or no in the data; no if it is missing.
-    pub fn flag(&self, field: &str) -> bool {
-        self.data.get(field).and_then(Value::as_bool).unwrap_or(false)
-    }
 }
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer")
             .field("lease", &self.lease)
-            .field("data", &self.data.keys().collect::<Vec<_>>())
+            .field("data", &self.data)
             .field("auth", &self.auth)
             .field("warnings", &self.warnings)
             .finish()
@@ -237,10 +232,6 @@ impl fmt::Debug for Auth {
     }
 }
 
-fn unexpected(message: String) -> Error {
-    Error::new(ErrorKind::Unexpected, Party::Vault, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,17 +251,5 @@ mod tests {
         let text = format!("{:?}", answer());
         assert!(text.contains("password") && text.contains("acc"), "{text}");
         assert!(!text.contains("hunter2") && !text.contains("hvs.top"), "{text}");
-    }
-
-    #[test]
-    fn a_wrong_field_is_named_and_its_value_is_not() {
-        let error = answer().seconds("password").unwrap_err();
-        assert!(
-            error.to_string().contains("`password`") && !error.to_string().contains("hunter2"),
-            "{error}"
-        );
-        assert!(answer().text("missing").unwrap_err().to_string().contains("`missing`"));
-        assert!(answer().text("ttl").is_err());
-        assert_eq!(answer().seconds("ttl").unwrap(), Duration::from_secs(3));
     }
 }

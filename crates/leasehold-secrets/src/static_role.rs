@@ -99,10 +99,10 @@ impl Provider for StaticRole {
             .read(token.secret(), &self.path())
             .await
             .map_err(|error| token::report_dead(&self.token, &token, error))?;
-        let username = answer.text("username")?;
-        let version = format!("{} {username}", answer.text("last_vault_rotation")?);
-        let ttl = self.usable_for(&version, answer.seconds("ttl")?, sent);
-        let credentials = Credentials::new(username, answer.secret("password")?);
+        let username = answer.data().text("username")?;
+        let version = format!("{} {username}", answer.data().text("last_vault_rotation")?);
+        let ttl = self.usable_for(&version, answer.data().seconds("ttl")?, sent);
+        let credentials = Credentials::new(username, answer.data().secret("password")?);
         Ok(Grant::new(credentials, Lease::new("", ttl, false)).version(version))
     }
 

@@ -123,9 +123,9 @@ mod tests {
     #[test]
     fn data_may_be_anything() {
         for body in [r#"{"data":null}"#, r#"{"data":"x"}"#, r#"{"data":[1]}"#, r#"{"data":3}"#, "{}"] {
-            assert!(answer(body).text("x").is_err(), "{body}");
+            assert!(answer(body).data().text("x").is_err(), "{body}");
         }
-        assert_eq!(answer(r#"{"data":{"x":"y"}}"#).text("x").unwrap(), "y");
+        assert_eq!(answer(r#"{"data":{"x":"y"}}"#).data().text("x").unwrap(), "y");
     }
 
     #[test]

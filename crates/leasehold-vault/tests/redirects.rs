@@ -57,7 +57,7 @@ async fn the_same_origin_is_followed_with_method_body_and_token() {
             on(&server, "POST", "/v1/new", envelope(json!({"data": {"x": "y"}}))).await;
             let client = builder(&server).namespace("team").build().unwrap();
             let answer = client.write(&token(), "old", Body::new().number("n", 1)).await.unwrap();
-            assert_eq!(answer.text("x").unwrap(), "y");
+            assert_eq!(answer.data().text("x").unwrap(), "y");
             let second = &requests(&server).await[1];
             assert_eq!(second.headers["x-vault-token"], TOKEN);
             assert_eq!(second.headers["x-vault-namespace"], "team");

@@ -22,8 +22,8 @@ async fn a_lease_is_kept() {
     .await;
     let answer = client(&server).read(&token(), "database/creds/app").await.unwrap();
     assert_eq!(answer.lease(), &Lease::new("database/creds/app/x", Duration::from_secs(30), true));
-    assert_eq!(answer.text("username").unwrap(), "v-app");
-    assert_eq!(answer.secret("password").unwrap().expose_secret(), "hunter2");
+    assert_eq!(answer.data().text("username").unwrap(), "v-app");
+    assert_eq!(answer.data().secret("password").unwrap().expose_secret(), "hunter2");
     assert_eq!(answer.warnings(), ["capped"]);
     assert_hidden(&answer, &["hunter2"]);
 }

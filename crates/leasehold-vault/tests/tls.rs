@@ -167,7 +167,11 @@ async fn another_name_is_refused_unless_it_is_the_one_expected() {
     for address in [address.clone(), address.replace("127.0.0.1", "localhost")] {
         let client = trusting.clone().address(&address).tls_server_name("vault.internal").build().unwrap();
         let answer = client.read(&token(), "kv/x").await.unwrap();
-        assert_eq!(format!("https://{}", answer.text("host").unwrap()), address, "the Host header stays");
+        assert_eq!(
+            format!("https://{}", answer.data().text("host").unwrap()),
+            address,
+            "the Host header stays"
+        );
     }
     let error = trusting.tls_server_name("10.0.0.1").build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
