@@ -21,17 +21,26 @@ pub struct Lease {
     increment: Option<Duration>,
     renewable: bool,
     uses: Option<Uses>,
+    poll: Option<Duration>,
 }
 
 impl Lease {
     /// A lease of `ttl` from the moment it was asked for. The id is empty for tokens and static roles.
     pub fn new(id: impl Into<String>, ttl: Duration, renewable: bool) -> Self {
-        Self { id: id.into(), ttl: Some(ttl), increment: None, renewable, uses: None }
+        Self { id: id.into(), ttl: Some(ttl), increment: None, renewable, uses: None, poll: None }
     }
 
     /// The terms of what does not end.
     pub fn endless() -> Self {
-        Self { id: String::new(), ttl: None, increment: None, renewable: false, uses: None }
+        Self { id: String::new(), ttl: None, increment: None, renewable: false, uses: None, poll: None }
+    }
+
+    /// Says how often to ask whether there is another, where nothing tells: an entry of the kv engine, which somebody may
+    /// write at any moment. For what does not end.
+    #[must_use]
+    pub fn polled(mut self, every: Duration) -> Self {
+        self.poll = Some(every);
+        self
     }
 
     /// Sets what to ask for at each renewal, where that is not what is left of it now: a token that was given has been
@@ -67,6 +76,11 @@ impl Lease {
     /// How often it may still be used; `None` if that is not limited.
     pub fn uses(&self) -> Option<&Uses> {
         self.uses.as_ref()
+    }
+
+    /// How often to ask whether there is another; `None` if that is not to be done.
+    pub fn poll(&self) -> Option<Duration> {
+        self.poll
     }
 
     /// Whether the server says that it can be renewed.

@@ -61,6 +61,16 @@ pub trait Provider: Send + Sync {
     /// Cancel-safe: the server may or may not have revoked it.
     async fn revoke(&self, of: &Record<Self::Secret>) -> Result<Revoked>;
 
+    /// Waits until there is another secret to be had than `of`, where that shows without asking the server: a file with
+    /// another token in it. The keeper then issues at once. The default waits for ever.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe; it is dropped and called again whenever the keeper does something else.
+    async fn changed(&self, of: &Record<Self::Secret>) {
+        let _ = of;
+        std::future::pending().await
+    }
+
     /// What it provides, for logs, events and metrics: a path such as `database/creds/pipeline`, never a secret.
     fn name(&self) -> String;
 }
@@ -81,6 +91,10 @@ macro_rules! delegate {
 
             async fn revoke(&self, of: &Record<Self::Secret>) -> Result<Revoked> {
                 (**self).revoke(of).await
+            }
+
+            async fn changed(&self, of: &Record<Self::Secret>) {
+                (**self).changed(of).await
             }
 
             fn name(&self) -> String {

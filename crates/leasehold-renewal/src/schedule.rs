@@ -55,6 +55,8 @@ pub struct Known {
     pub failure: Option<Failure>,
     /// How often in a row the provider answered with the same secret again.
     pub unchanged: u32,
+    /// How often to ask whether there is another, of a secret that does not end.
+    pub poll: Option<Duration>,
 }
 
 /// Why a secret must be replaced while it still works.
@@ -68,6 +70,8 @@ pub enum Reason {
     Dead,
     /// Few of its uses are left.
     UsedUp,
+    /// The provider has another.
+    Changed,
     /// Whoever uses it says that it is refused.
     Rejected,
     /// The server says that it has ended, or cannot be renewed.
@@ -153,7 +157,9 @@ fn undisturbed(now: Moment, known: &Known, budget: Duration, jitter: f64) -> Opt
     }
     let end = known.usable_until();
     if end == Moment::NEVER {
-        return None;
+        let share = if known.in_step { JITTER_IN_STEP } else { JITTER };
+        let at = |every: Duration| known.granted_at + every.mul_f64(1.0 - share * jitter);
+        return known.poll.map(|every| (at(every), Step::Replace));
     }
     if known.token_is_the_limit() && (known.capped || !known.renewable) {
         // Nothing renewed or issued under this token outlives it. Its own keeper acts, and its successor wakes us; this
@@ -282,7 +288,7 @@ impl Known {
     /// quota may refuse issues and allow renewals. If those fail too, they are tried in turns.
     fn keep_alive_at(&self) -> Option<Moment> {
         let (reason, _) = self.replace?;
-        let alive = matches!(reason, Reason::TokenSuperseded | Reason::Rejected);
+        let alive = matches!(reason, Reason::TokenSuperseded | Reason::Rejected | Reason::Changed);
         let in_turn = self.failure.is_none_or(|failure| failure.count % 2 == 1);
         let can_gain = self.renewable && !self.capped && !self.token_is_the_limit();
         (alive && in_turn && can_gain).then_some(())?;

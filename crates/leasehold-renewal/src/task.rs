@@ -171,6 +171,10 @@ impl<P: Provider> Task<P> {
                     self.known.replace = Some((Reason::UsedUp, clock.now()));
                     self.known.failure = None;
                 }
+                () = changed(&self.provider, &self.record, &self.known) => {
+                    debug!("the provider has another");
+                    self.known.replace = Some((Reason::Changed, clock.now()));
+                }
                 () = sleep_until(&*clock, self.revocations.next_at()) => {
                     let bound = self.patience();
                     self.revocations.revoke_one(&self.provider, &self.publisher, &*clock, bound).await;
@@ -431,7 +435,7 @@ impl<P: Provider> Task<P> {
                 let count = known.failure.map_or(1, |before| before.count.saturating_add(1));
                 let retry_after = error.retry_after();
                 known.failure = Some(Failure { count, at: now, kind, retry_after, orphaned });
-                if step == Step::Replace {
+                if step == Step::Replace && known.poll.is_none() {
                     // Once it was given up to renew it, its renewal is not tried in turns with an issue.
                     known.replace.get_or_insert((Reason::Ended, now));
                 }
@@ -582,6 +586,14 @@ async fn token_superseded<S>(record: &Record<S>, known: &Known) {
     }
 }
 
+async fn changed<P: Provider>(provider: &P, record: &Record<P::Secret>, known: &Known) {
+    if known.replace.is_some() || known.failure.is_some() {
+        // What could not be had is tried again at its pace.
+        pending().await
+    }
+    provider.changed(record).await
+}
+
 async fn few_uses_left<S>(record: &Record<S>, known: &Known) {
     match record.lease().uses() {
         // Where the provider has no other, asking for it would only be another use.
@@ -616,6 +628,7 @@ fn known_of<S>(record: &Record<S>, sent: Moment) -> Known {
         last_request: sent,
         failure: None,
         unchanged: 0,
+        poll: record.lease().poll(),
     };
     known.capped = ends_with_its_token(record, &known);
     known

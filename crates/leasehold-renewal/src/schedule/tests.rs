@@ -28,6 +28,7 @@ fn lease(ttl: f64) -> Known {
         last_request: at(1000.0),
         failure: None,
         unchanged: 0,
+        poll: None,
     }
 }
 
@@ -96,6 +97,24 @@ fn a_truncated_grant_is_replaced_at_any_moment_that_leaves_the_time_to_drain() {
 fn what_does_not_end_is_left_alone() {
     let root = Known { granted: None, own_end: Moment::NEVER, renewable: false, ..lease(0.0) };
     assert_eq!(plan(&root, 0.0, 0.5), None);
+}
+
+#[test]
+fn what_does_not_end_but_may_be_written_anew_is_polled() {
+    let entry = Known {
+        granted: None,
+        own_end: Moment::NEVER,
+        renewable: false,
+        poll: Some(secs(60.0)),
+        ..lease(0.0)
+    };
+    assert_plan(&entry, 0.0, 0.0, Step::Replace, 60.0);
+    assert_plan(&entry, 0.0, 1.0, Step::Replace, 54.0);
+    assert_plan(&Known { in_step: true, ..entry.clone() }, 0.0, 1.0, Step::Replace, 39.0);
+    for (kind, longest) in [(ErrorKind::Unreachable, 30.0), (ErrorKind::NotFound, 60.0)] {
+        let down = Known { failure: failed(20, 100.0, kind), ..entry.clone() };
+        assert_plan(&down, 100.0, 0.0, Step::Replace, 100.0 + longest);
+    }
 }
 
 #[test]
