@@ -8,10 +8,11 @@ use std::{
 
 use leasehold_core::{Error, ErrorKind, Party, Result, Vault};
 
-use crate::{GivenToken, Kubernetes, Login, TokenFile};
+use crate::{AppRole, GivenToken, Jwt, Kubernetes, Login, TlsCertificate, TokenFile, UserPass};
 
-/// Picks a login that fits the process's environment: an explicit token, then a token file, then the pod's service
-/// account with the role `role`. The crate's documentation has the table.
+/// Picks a login that fits the process's environment: the one that `VAULT_AUTH_METHOD` names, else an explicit token, a
+/// token file, an AppRole, or the pod's service account. `role` is what to log in for unless `VAULT_ROLE` says otherwise.
+/// The crate's documentation has the table.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -22,7 +23,8 @@ use crate::{GivenToken, Kubernetes, Login, TokenFile};
 /// ```
 ///
 /// # Errors
-/// [`Configuration`](ErrorKind::Configuration) when nothing fits; it says what was tried.
+/// [`Configuration`](ErrorKind::Configuration) when nothing fits; it says what was tried. The same when a method is named
+/// that lacks something, or that is not known.
 pub fn detect(vault: Arc<dyn Vault>, role: &str) -> Result<Login> {
     detect_in(&Environment::of_process(), vault, role)
 }
@@ -43,34 +45,125 @@ pub fn detect(vault: Arc<dyn Vault>, role: &str) -> Result<Login> {
 /// # Errors
 /// As [`detect`].
 pub fn detect_in(environment: &Environment, vault: Arc<dyn Vault>, role: &str) -> Result<Login> {
-    if let Some(token) = environment.token() {
-        return Ok(Box::new(GivenToken::new(vault, token)));
+    let role = environment.variable("ROLE").unwrap_or_else(|| role.to_owned());
+    let detection = Detection { environment, vault, role };
+    match environment.variable("AUTH_METHOD") {
+        Some(method) => detection.named(&method),
+        None => detection.first_that_fits(),
     }
-    if let Some(path) = environment.variable("VAULT_TOKEN_PATH") {
-        return Ok(Box::new(TokenFile::new(vault, path)));
+}
+
+struct Detection<'a> {
+    environment: &'a Environment,
+    vault: Arc<dyn Vault>,
+    role: String,
+}
+
+impl Detection<'_> {
+    fn named(&self, method: &str) -> Result<Login> {
+        let lacks = |what: &str| configuration(format!("VAULT_AUTH_METHOD is {method}, but {what}"));
+        match method {
+            "token" => self.token().ok_or_else(|| {
+                lacks("VAULT_TOKEN and VAULT_TOKEN_PATH are not set, and there is no ~/.vault-token")
+            }),
+            "approle" => self.approle().ok_or_else(|| lacks("VAULT_ROLE_ID is not set")),
+            "kubernetes" => Ok(self.kubernetes()),
+            "jwt" => self.jwt().ok_or_else(|| lacks("VAULT_JWT_FILE is not set")),
+            "cert" => Ok(self.certificate()),
+            "userpass" | "ldap" => self
+                .user(method)
+                .ok_or_else(|| lacks("it needs VAULT_USERNAME, and VAULT_PASSWORD_FILE or VAULT_PASSWORD")),
+            _ => Err(configuration(format!(
+                "VAULT_AUTH_METHOD is {method:?}, which is none of token, approle, kubernetes, jwt, cert, userpass, ldap"
+            ))),
+        }
     }
-    let token_file = environment.variable("HOME").map(|home| Path::new(&home).join(".vault-token"));
-    if let Some(path) = token_file.as_ref().filter(|path| path.is_file()) {
-        return Ok(Box::new(TokenFile::new(vault, path)));
+
+    fn first_that_fits(&self) -> Result<Login> {
+        if let Some(login) = self.token().or_else(|| self.approle()) {
+            return Ok(login);
+        }
+        // A file that was named is used even if it is missing: that error is more helpful than "nothing fits".
+        let jwt = self.jwt_path();
+        if self.environment.variable("JWT_FILE").is_some() || jwt.exists() {
+            return Ok(self.kubernetes());
+        }
+        let home = self.environment.token_at_home();
+        let home = home.map_or_else(|| "~/.vault-token (HOME is not set)".to_owned(), shown);
+        Err(configuration(format!(
+            "found no way to log in: VAULT_AUTH_METHOD names none; VAULT_TOKEN, VAULT_TOKEN_PATH and VAULT_ROLE_ID are not \
+             set (nor with BAO_ in place of VAULT_); and neither {home} nor the service account's JWT at {} exists. Set \
+             VAULT_TOKEN, or run in a pod with a service account",
+            shown(jwt)
+        )))
     }
-    let named = environment.variable("VAULT_JWT_FILE").map(PathBuf::from);
-    let jwt_path = named.clone().unwrap_or_else(|| Kubernetes::JWT_PATH.into());
-    // A file that was named is used even if it is missing: that error is more helpful than "nothing fits".
-    if named.is_some() || jwt_path.exists() {
-        let login = Kubernetes::new(vault, role).jwt_path(jwt_path);
-        return Ok(Box::new(match environment.variable("VAULT_KUBERNETES_MOUNT") {
+
+    fn token(&self) -> Option<Login> {
+        let (environment, vault) = (self.environment, self.vault.clone());
+        if let Some(token) = environment.variable("TOKEN") {
+            return Some(Box::new(GivenToken::new(vault, token)));
+        }
+        let named = environment.variable("TOKEN_PATH").map(PathBuf::from);
+        let path = named.or_else(|| environment.token_at_home().filter(|path| path.is_file()))?;
+        Some(Box::new(TokenFile::new(vault, path)))
+    }
+
+    fn approle(&self) -> Option<Login> {
+        let role_id = self.environment.variable("ROLE_ID")?;
+        let mut login = AppRole::new(self.vault.clone(), role_id);
+        if let Some(path) = self.environment.variable("SECRET_ID_FILE") {
+            login = login.secret_id_file(path);
+        } else if let Some(secret_id) = self.environment.variable("SECRET_ID") {
+            login = login.secret_id(secret_id);
+        }
+        Some(match self.mount() {
+            Some(mount) => Box::new(login.mount(&mount)),
+            None => Box::new(login),
+        })
+    }
+
+    fn kubernetes(&self) -> Login {
+        let login = Kubernetes::new(self.vault.clone(), &*self.role).jwt_path(self.jwt_path());
+        let mount = self.mount().or_else(|| self.environment.variable("KUBERNETES_MOUNT"));
+        Box::new(match mount {
             Some(mount) => login.mount(&mount),
             None => login,
-        }));
+        })
     }
-    let token_file = token_file
-        .map_or_else(|| "~/.vault-token (HOME is not set)".to_owned(), |path| path.display().to_string());
-    let message = format!(
-        "found no way to log in: BAO_TOKEN, VAULT_TOKEN and VAULT_TOKEN_PATH are not set, and neither {token_file} nor the \
-         service account's JWT at {} exists. Set VAULT_TOKEN, or run in a pod with a service account.",
-        jwt_path.display()
-    );
-    Err(Error::new(ErrorKind::Configuration, Party::Configuration, message))
+
+    fn jwt(&self) -> Option<Login> {
+        let path = self.environment.variable("JWT_FILE")?;
+        let login = Jwt::from_file(self.vault.clone(), &*self.role, path);
+        Some(match self.mount() {
+            Some(mount) => Box::new(login.mount(&mount)),
+            None => Box::new(login),
+        })
+    }
+
+    fn certificate(&self) -> Login {
+        let login = TlsCertificate::new(self.vault.clone()).role(&*self.role);
+        Box::new(match self.mount() {
+            Some(mount) => login.mount(&mount),
+            None => login,
+        })
+    }
+
+    fn user(&self, method: &str) -> Option<Login> {
+        let (vault, name) = (self.vault.clone(), self.environment.variable("USERNAME")?);
+        let login = match self.environment.variable("PASSWORD_FILE") {
+            Some(path) => UserPass::from_file(vault, name, path),
+            None => UserPass::new(vault, name, self.environment.variable("PASSWORD")?),
+        };
+        Some(Box::new(login.mount(self.mount().as_deref().unwrap_or(method))))
+    }
+
+    fn mount(&self) -> Option<String> {
+        self.environment.variable("AUTH_MOUNT")
+    }
+
+    fn jwt_path(&self) -> PathBuf {
+        self.environment.variable("JWT_FILE").map_or_else(|| Kubernetes::JWT_PATH.into(), PathBuf::from)
+    }
 }
 
 /// Where [`detect_in`] looks variables up.
@@ -91,14 +184,16 @@ impl Environment {
         Self::new(|name| env::var(name).ok())
     }
 
-    /// As in OpenBao's own client, `BAO_TOKEN` hides `VAULT_TOKEN` even if it is empty.
-    fn token(&self) -> Option<String> {
-        let token = (self.lookup)("BAO_TOKEN").or_else(|| (self.lookup)("VAULT_TOKEN"));
-        token.filter(|token| !token.trim().is_empty())
+    /// `BAO_X`, else `VAULT_X`. As in OpenBao's own client, the first hides the second even if it is empty; what is empty
+    /// is not set.
+    fn variable(&self, name: &str) -> Option<String> {
+        let value = ["BAO_", "VAULT_"].iter().find_map(|prefix| (self.lookup)(&format!("{prefix}{name}")));
+        value.filter(|value| !value.trim().is_empty())
     }
 
-    fn variable(&self, name: &str) -> Option<String> {
-        (self.lookup)(name).filter(|value| !value.trim().is_empty())
+    fn token_at_home(&self) -> Option<PathBuf> {
+        let home = (self.lookup)("HOME").filter(|home| !home.trim().is_empty())?;
+        Some(Path::new(&home).join(".vault-token"))
     }
 }
 
@@ -106,4 +201,12 @@ impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment").finish_non_exhaustive()
     }
+}
+
+fn configuration(message: String) -> Error {
+    Error::new(ErrorKind::Configuration, Party::Configuration, message)
+}
+
+fn shown(path: PathBuf) -> String {
+    path.display().to_string()
 }

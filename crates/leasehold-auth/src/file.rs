@@ -30,6 +30,14 @@ pub(crate) async fn read_password(path: &Path, what: &str) -> Result<SecretStrin
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned().into())
 }
 
+/// As [`read_secret`], for whoever looks again later if there is nothing to be read now.
+pub(crate) async fn peek_secret(path: &Path) -> Option<SecretString> {
+    let text = timeout(LONGEST_READ, fs::read_to_string(path)).await.ok()?.ok()?;
+    let word = text.trim();
+    let usable = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic());
+    usable.then(|| word.to_owned().into())
+}
+
 /// What is in the file, which is not only white space.
 async fn read_text(path: &Path, what: &str) -> Result<String> {
     let error = |kind, problem: &str| unusable(path, what, kind, problem);

@@ -9,6 +9,7 @@ mod kubernetes;
 mod login;
 mod lookup;
 mod source;
+mod tls_certificate;
 mod token_file;
 mod user_pass;
 
@@ -18,6 +19,7 @@ pub use given::GivenToken;
 pub use jwt::Jwt;
 pub use kubernetes::Kubernetes;
 pub use source::Ask;
+pub use tls_certificate::TlsCertificate;
 pub use token_file::TokenFile;
 pub use user_pass::UserPass;
 

@@ -3,17 +3,26 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use leasehold_core::{
-    Error, ErrorKind, Grant, Party, Provider, Record, Renewed, Result, Revoked, Token, Vault, async_trait,
+    Error, ErrorKind, ExposeSecret, Grant, Party, Provider, Record, Renewed, Result, Revoked, SecretString,
+    Token, Vault, async_trait,
+};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    file::{peek_secret, read_secret},
+    lookup,
 };
 
-use crate::{file::read_secret, lookup};
-
-/// A token in a file. It is renewed while it can be and never revoked; when it nears its end, or is found dead, the
-/// file is read again, and another token in it is the successor.
+/// A token in a file, which is looked at once a second: another token in it is the successor, at once. It is renewed
+/// while it can be, and never revoked.
+///
+/// Its writer should replace the file (write another, then rename it), or a half-written token may be tried. A file that
+/// goes away, is empty, or holds a token that is no longer valid, displaces nothing.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -28,12 +37,20 @@ use crate::{file::read_secret, lookup};
 pub struct TokenFile {
     vault: Arc<dyn Vault>,
     path: PathBuf,
+    /// What was read last, whatever came of it.
+    tried: Arc<Mutex<Option<SecretString>>>,
 }
 
 impl TokenFile {
     /// Uses the token in the file at `path`.
     pub fn new(vault: Arc<dyn Vault>, path: impl AsRef<Path>) -> Self {
-        Self { vault, path: path.as_ref().to_owned() }
+        Self { vault, path: path.as_ref().to_owned(), tried: Arc::default() }
+    }
+
+    async fn holds_another(&self) -> bool {
+        let Some(value) = peek_secret(&self.path).await else { return false };
+        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        tried.as_ref().is_none_or(|tried| tried.expose_secret() != value.expose_secret())
     }
 }
 
@@ -43,6 +60,7 @@ impl Provider for TokenFile {
 
     async fn issue(&self) -> Result<Grant<Token>> {
         let value = read_secret(&self.path, "the token").await?;
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.clone());
         lookup::grant(&*self.vault, value).await.map_err(|error| match error.kind() {
             // Another may be written at any moment: it is looked for as one looks for a login to work again.
             ErrorKind::DeadToken => {
@@ -61,6 +79,12 @@ impl Provider for TokenFile {
         lookup::revoke(&*self.vault, of).await
     }
 
+    async fn changed(&self, _: &Record<Token>) {
+        while !self.holds_another().await {
+            sleep_until(Instant::now() + LOOK_EVERY).await;
+        }
+    }
+
     fn name(&self) -> String {
         format!("token file {}", self.path.display())
     }
@@ -71,3 +95,5 @@ impl fmt::Debug for TokenFile {
         f.debug_struct("TokenFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -70,11 +70,82 @@ fn a_variable_that_is_empty_is_not_set() {
 }
 
 #[test]
+fn then_an_approle_and_the_auth_mount_is_that_of_any_login() {
+    let home = home(false);
+    let mut variables =
+        vec![("HOME", text(home.path())), ("VAULT_ROLE_ID", "id"), ("VAULT_JWT_FILE", "/jwt")];
+    assert_eq!(detect(&variables).unwrap(), "auth/approle/login");
+    variables.push(("VAULT_AUTH_MOUNT", "teams/a"));
+    assert_eq!(detect(&variables).unwrap(), "auth/teams/a/login");
+    variables[1].1 = "";
+    assert_eq!(detect(&variables).unwrap(), "auth/teams/a/login");
+    variables[2].0 = "BAO_JWT_FILE";
+    assert_eq!(detect(&variables).unwrap(), "auth/teams/a/login");
+}
+
+#[test]
+fn a_method_that_is_named_is_the_one() {
+    let home = home(true);
+    let everything = [
+        ("HOME", text(home.path())),
+        ("VAULT_TOKEN", "hvs.abc"),
+        ("VAULT_ROLE_ID", "id"),
+        ("VAULT_JWT_FILE", "/jwt"),
+        ("VAULT_USERNAME", "pipeline"),
+        ("VAULT_PASSWORD", "hunter2"),
+    ];
+    for (method, name) in [
+        ("token", "given token"),
+        ("approle", "auth/approle/login"),
+        ("kubernetes", "auth/kubernetes/login"),
+        ("jwt", "auth/jwt/login"),
+        ("cert", "auth/cert/login"),
+        ("userpass", "auth/userpass/login/pipeline"),
+        ("ldap", "auth/ldap/login/pipeline"),
+    ] {
+        let mut variables = everything.to_vec();
+        variables.push(("VAULT_AUTH_METHOD", method));
+        assert_eq!(detect(&variables).unwrap(), name);
+        let nothing = [("VAULT_AUTH_METHOD", method), ("VAULT_ROLE", "other")];
+        match detect(&nothing) {
+            Ok(name) => assert!(["auth/kubernetes/login", "auth/cert/login"].contains(&&*name), "{name}"),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains(&format!("VAULT_AUTH_METHOD is {method}, but")), "{error}");
+            }
+        }
+    }
+    let unknown = detect(&[("BAO_AUTH_METHOD", "gcp")]).unwrap_err();
+    assert!(unknown.message().contains("\"gcp\"") && unknown.message().contains("approle"), "{unknown}");
+}
+
+#[tokio::test]
+async fn the_role_of_the_environment_comes_before_the_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let jwt = folder.path().join("jwt");
+    fs::write(&jwt, "a.b.c").unwrap();
+    let jwt = text(&jwt).to_owned();
+    for (variable, role) in [("VAULT_ROLE", "operators"), ("VAULT_OTHER", "pipeline")] {
+        let vault = Arc::new(common::Scripted::default());
+        let jwt = jwt.clone();
+        let environment = Environment::new(move |name| match name {
+            "VAULT_JWT_FILE" => Some(jwt.clone()),
+            _ if name == variable => Some("operators".to_owned()),
+            _ => None,
+        });
+        detect_in(&environment, vault.clone(), "pipeline").unwrap().issue().await.unwrap();
+        assert_eq!(vault.asked()[0].1["role"], role);
+    }
+}
+
+#[test]
 fn when_nothing_fits_it_says_what_was_tried() {
     let home = home(false);
     let error = detect(&[("HOME", text(home.path()))]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
-    for tried in ["BAO_TOKEN", "VAULT_TOKEN", "VAULT_TOKEN_PATH", ".vault-token", "serviceaccount/token"] {
+    for tried in
+        ["BAO_", "VAULT_AUTH_METHOD", "VAULT_TOKEN", "VAULT_ROLE_ID", ".vault-token", "serviceaccount/token"]
+    {
         assert!(error.to_string().contains(tried), "{tried}: {error}");
     }
 }

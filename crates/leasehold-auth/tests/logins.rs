@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::Scripted;
-use leasehold_auth::{AppRole, Ask, GivenToken, Jwt, Kubernetes, TokenFile, UserPass};
+use leasehold_auth::{AppRole, Ask, GivenToken, Jwt, Kubernetes, TlsCertificate, TokenFile, UserPass};
 use leasehold_core::{
     ErrorKind, ExposeSecret, Grant, Party, Provider, Record, Result, Revoked, SecretString, Token, TokenKind,
     async_trait,
@@ -20,6 +20,7 @@ use leasehold_core::{
     publish::{self, Published},
 };
 use serde_json::json;
+use tokio::time::timeout;
 
 fn record(grant: Grant<Token>) -> Arc<Record<Token>> {
     let mut channel = publish::channel("test", Arc::new(SystemClock));
@@ -111,6 +112,44 @@ async fn a_token_file_is_read_again_for_its_successor() {
         fs::write(&path, token).unwrap();
         assert_eq!(login.issue().await.unwrap().secret.value().expose_secret(), token);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_file_shows_when_there_is_another_token_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    fs::write(&path, "hvs.one").unwrap();
+    let login = TokenFile::new(Arc::new(Scripted::default()), &path);
+    let record = record(login.issue().await.unwrap());
+    let look = async || timeout(Duration::from_secs(5), login.changed(&record)).await.is_ok();
+    for (content, changed) in
+        [("hvs.one\n", false), ("", false), ("two words", false), ("hvs.two", true), ("hvs.one", false)]
+    {
+        fs::write(&path, content).unwrap();
+        assert_eq!(look().await, changed, "{content}");
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(!look().await, "gone");
+    fs::write(&path, "hvs.two").unwrap();
+    login.issue().await.unwrap();
+    assert!(!look().await, "what was tried is no news, whatever came of it");
+}
+
+#[tokio::test]
+async fn a_certificate_is_all_that_is_sent_but_for_the_role() {
+    let vault = Arc::new(Scripted::default());
+    TlsCertificate::new(vault.clone()).issue().await.unwrap();
+    let login = TlsCertificate::new(vault.clone()).role("pipeline").mount("auth/mtls/");
+    assert!(login.issue().await.unwrap().secret.revocable());
+    let expected = [
+        ("auth/cert/login".to_owned(), json!({})),
+        ("auth/mtls/login".to_owned(), json!({"name": "pipeline"})),
+    ];
+    assert_eq!(vault.asked(), expected);
+    assert_eq!(
+        format!("{login:?}"),
+        r#"TlsCertificate { path: "auth/mtls/login", role: Some("pipeline"), .. }"#
+    );
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::{Error, ErrorKind, Party, Result};
 
 /// Named values of an answer, any of which may be secret. Its `Debug` tells names only.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Fields(Map<String, Value>);
 
 impl Fields {

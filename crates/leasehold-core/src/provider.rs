@@ -62,7 +62,8 @@ pub trait Provider: Send + Sync {
     async fn revoke(&self, of: &Record<Self::Secret>) -> Result<Revoked>;
 
     /// Waits until there is another secret to be had than `of`, where that shows without asking the server: a file with
-    /// another token in it. The keeper then issues at once. The default waits for ever.
+    /// another token in it. The keeper then issues at once, whatever failed before. What [`issue`](Self::issue) has
+    /// tried already is no news. The default waits for ever.
     ///
     /// # Cancel safety
     /// Cancel-safe; it is dropped and called again whenever the keeper does something else.

@@ -171,9 +171,10 @@ impl<P: Provider> Task<P> {
                     self.known.replace = Some((Reason::UsedUp, clock.now()));
                     self.known.failure = None;
                 }
-                () = changed(&self.provider, &self.record, &self.known) => {
+                () = changed(&*clock, &self.provider, &self.record, &self.known) => {
                     debug!("the provider has another");
-                    self.known.replace = Some((Reason::Changed, clock.now()));
+                    let reason = self.known.replace.map_or(Reason::Changed, |(reason, _)| reason);
+                    (self.known.replace, self.known.failure) = (Some((reason, clock.now())), None);
                 }
                 () = sleep_until(&*clock, self.revocations.next_at()) => {
                     let bound = self.patience();
@@ -586,11 +587,13 @@ async fn token_superseded<S>(record: &Record<S>, known: &Known) {
     }
 }
 
-async fn changed<P: Provider>(provider: &P, record: &Record<P::Secret>, known: &Known) {
-    if known.replace.is_some() || known.failure.is_some() {
-        // What could not be had is tried again at its pace.
+/// However often the provider says so, requests keep their distance.
+async fn changed<P: Provider>(clock: &dyn Clock, provider: &P, record: &Record<P::Secret>, known: &Known) {
+    if known.failure.is_none() && known.replace.is_some_and(|(_, at)| at <= clock.now()) {
+        // It is about to be asked.
         pending().await
     }
+    sleep_until(clock, known.last_request + SHORTEST_BETWEEN_CHANGES).await;
     provider.changed(record).await
 }
 
@@ -643,6 +646,7 @@ fn ends_with_its_token<S>(record: &Record<S>, known: &Known) -> bool {
 
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const SHORTEST_BETWEEN_CHANGES: Duration = Duration::from_secs(1);
 const SHORTEST_BETWEEN_LOOKS: Duration = Duration::from_secs(30);
 /// A step this late is no matter of scheduling.
 const WORTH_A_WORD: Duration = Duration::from_secs(1);

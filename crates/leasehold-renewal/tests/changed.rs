@@ -23,6 +23,7 @@ struct Written {
     lease: Lease,
     shows: bool,
     value: Mutex<&'static str>,
+    tried: Mutex<&'static str>,
     fails_with: Mutex<Option<ErrorKind>>,
     /// How often it was asked for, and how often renewed.
     requests: Mutex<(u32, u32)>,
@@ -35,6 +36,7 @@ impl Written {
             lease,
             shows,
             value: Mutex::new("one"),
+            tried: Mutex::new("nothing"),
             fails_with: Mutex::default(),
             requests: Mutex::default(),
         })
@@ -63,6 +65,7 @@ impl Provider for Written {
 
     async fn issue(&self) -> Result<Grant<Token>> {
         self.requests.lock().unwrap().0 += 1;
+        *self.tried.lock().unwrap() = *self.value.lock().unwrap();
         if let Some(kind) = *self.fails_with.lock().unwrap() {
             return Err(error(kind));
         }
@@ -79,8 +82,8 @@ impl Provider for Written {
         Ok(Revoked::NotOurs)
     }
 
-    async fn changed(&self, of: &Record<Token>) {
-        while !self.shows || *self.value.lock().unwrap() == of.secret().value().expose_secret() {
+    async fn changed(&self, _: &Record<Token>) {
+        while !self.shows || *self.value.lock().unwrap() == *self.tried.lock().unwrap() {
             self.wait(secs(1)).await;
         }
     }
@@ -158,6 +161,46 @@ async fn a_change_for_the_worse_is_tried_at_a_pace_and_the_old_one_is_kept_alive
     assert!(issues < 200 && renewals > 30, "{issues} issues, {renewals} renewals in an hour");
     assert_eq!(value(&keeper), "one");
     *file.fails_with.lock().unwrap() = None;
-    file.wait(secs(60)).await;
-    assert_eq!(value(&keeper), "two");
+    file.write("three");
+    file.wait(secs(3)).await;
+    assert_eq!(value(&keeper), "three", "news end the waiting for what failed");
+}
+
+/// Says at each moment that there is another, which there is not.
+struct Restless(Arc<Written>);
+
+#[async_trait]
+impl Provider for Restless {
+    type Secret = Token;
+
+    async fn issue(&self) -> Result<Grant<Token>> {
+        self.0.issue().await
+    }
+
+    async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {
+        self.0.renew(of).await
+    }
+
+    async fn revoke(&self, of: &Record<Token>) -> Result<Revoked> {
+        self.0.revoke(of).await
+    }
+
+    async fn changed(&self, _: &Record<Token>) {}
+
+    fn name(&self) -> String {
+        self.0.name()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_always_has_another_is_no_hot_loop() {
+    for fails_with in [None, Some(ErrorKind::LoginRefused)] {
+        let written = Written::new(Lease::new("", secs(100), true), true);
+        let clock = written.clock.clone();
+        let keeper = Builder::new().clock(clock).start(Restless(written.clone())).await.unwrap();
+        *written.fails_with.lock().unwrap() = fails_with;
+        written.wait(secs(600)).await;
+        assert!((300..=1300).contains(&written.issues()), "{} in ten minutes", written.issues());
+        assert!(keeper.current().get().is_ok());
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use leasehold_auth::{AppRole, GivenToken, Jwt, Login, UserPass};
+use leasehold_auth::{AppRole, GivenToken, Jwt, Login, TlsCertificate, TokenFile, UserPass};
 use leasehold_core::{Error, ErrorKind, Party, Provider, Token, Vault};
 use leasehold_suites::{Service, let_pass, vault, wait_until};
-use leasehold_testbed::{Claims, Config, Recorder, Testbed};
+use leasehold_testbed::{Claims, Config, Recorder, Testbed, Tls};
+use leasehold_vault::Client;
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -19,7 +20,11 @@ struct Stage {
 
 impl Stage {
     async fn set(kind: &str) -> Self {
-        let testbed = Testbed::start(Config::default()).await.unwrap();
+        Self::set_with(kind, Config::default()).await
+    }
+
+    async fn set_with(kind: &str, config: Config) -> Self {
+        let testbed = Testbed::start(config).await.unwrap();
         let recorder = testbed.recorder().unwrap();
         let vault = vault(&recorder).unwrap();
         let stage = Self { testbed, recorder, vault };
@@ -194,4 +199,83 @@ async fn a_user_serves_with_a_password_from_a_file() {
     }
     let login = UserPass::from_file(stage.vault.clone(), "pipeline", &path);
     stage.serves(login).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_serves_and_one_that_is_missing_or_unknown_does_not() {
+    let stage = Stage::set_with("cert", Config { tls: Tls::Mutual, ..Config::default() }).await;
+    let bao = stage.testbed.openbao();
+    let (files, address) = (bao.certificates(), bao.tls_address().unwrap());
+    let authority = std::fs::read_to_string(&files.authority).unwrap();
+    let role = |names: &str| {
+        json!({
+            "certificate": authority,
+            "allowed_common_names": names,
+            "token_policies": [stage.testbed.role()],
+            "token_ttl": 3,
+            "token_max_ttl": 6,
+        })
+    };
+    stage.write("auth/cert/certs/pipeline", role("")).await;
+    stage.write("auth/cert/certs/other", role("somebody-else")).await;
+    let over_tls = || Client::builder().address(&address).ca_cert_file(&files.authority);
+    let shown = over_tls().client_cert_files(&files.client, &files.client_key).build().unwrap();
+    let shown: Arc<dyn Vault> = Arc::new(shown);
+
+    // Plain HTTP carries no certificate; this one fits no such role; and there is no such mount.
+    let plain = TlsCertificate::new(stage.vault.clone()).role("pipeline");
+    let other = TlsCertificate::new(shown.clone()).role("other");
+    let nobody = TlsCertificate::new(shown.clone()).role("nobody");
+    let elsewhere = TlsCertificate::new(shown.clone()).mount("nowhere");
+    for login in [plain, other, nobody, elsewhere] {
+        let error = stage.refusal(login, &[]).await;
+        assert_eq!((error.kind(), error.party()), (ErrorKind::LoginRefused, Party::Vault), "{error}");
+    }
+    let without: Arc<dyn Vault> = Arc::new(over_tls().build().unwrap());
+    let error = stage.refusal(TlsCertificate::new(without), &[]).await;
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "the handshake fails: {error}");
+
+    let login = TlsCertificate::new(shown.clone()).role("pipeline");
+    Stage { vault: shown, ..stage }.serves(login).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_written_to_a_file_is_followed_and_what_is_no_token_is_not() {
+    let stage = Stage::set("approle").await;
+    let path = stage.testbed.openbao().folder().join("sink");
+    // As an agent does: whole, or not at all.
+    let sink = |token: &str| {
+        let half = path.with_extension("half");
+        std::fs::write(&half, token).unwrap();
+        std::fs::rename(&half, &path).unwrap();
+    };
+    sink(&token_of(&stage.testbed).await);
+    let login: Login = Box::new(TokenFile::new(stage.vault.clone(), &path));
+    let service = Service::start_with(stage.testbed, stage.recorder, stage.vault, login).await.unwrap();
+    let load = service.load(50);
+    let token = || service.token.current().get().unwrap().generation().number();
+    for (generation, bad) in [(2, None), (3, Some("hvs.nothing")), (4, Some("two words")), (5, Some(""))] {
+        if let Some(bad) = bad {
+            sink(bad);
+            let_pass(Duration::from_secs(3)).await;
+            assert_eq!(token(), generation - 1, "{bad:?} displaces nothing");
+        }
+        sink(&token_of(&service.testbed).await);
+        let took = wait_until("the token's successor", Duration::from_secs(10), || async {
+            token() == generation
+                && service.login.current().get().unwrap().parent().unwrap().generation().number()
+                    == generation
+        })
+        .await
+        .unwrap();
+        assert!(took < Duration::from_secs(4), "{took:?} after {bad:?}");
+    }
+    let measured = load.stop().await;
+    assert_eq!(measured.failed, 0, "{:?}", measured.failures);
+}
+
+async fn token_of(testbed: &Testbed) -> String {
+    let body = json!({ "policies": [testbed.role()], "ttl": "10m", "no_parent": true });
+    let answer = testbed.openbao().request("POST", "auth/token/create", Some(body)).await.unwrap();
+    answer["auth"]["client_token"].as_str().unwrap().to_owned()
 }
