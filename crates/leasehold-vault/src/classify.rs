@@ -145,6 +145,13 @@ const ROWS: &[Row] = &[
     },
     Row { statuses: &[400, 403], on: On::Login, says: &[], kind: ErrorKind::LoginRefused },
     Row { statuses: &[400], on: On::NoLogin, says: NOT_FOUND, kind: ErrorKind::NotFound },
+    // A certificate's names, a database that takes no keys: what was asked for, or what its role says, is to be corrected.
+    Row {
+        statuses: &[400],
+        on: On::NoLogin,
+        says: &["not allowed by this role", "unsupported credential_type"],
+        kind: ErrorKind::Configuration,
+    },
     Row { statuses: &[404, 405], on: On::Anything, says: &[], kind: ErrorKind::NotFound },
     Row { statuses: &[403], on: On::LookupSelf, says: &[], kind: ErrorKind::DeadToken },
     // Vault from 1.17 on says so; OpenBao does not.
@@ -207,7 +214,9 @@ fn message(kind: ErrorKind, asked: &Asked<'_>, refusal: &Refusal) -> String {
     };
     let answered = format!("{method} {path} was answered {status}{said}");
     match kind {
-        ErrorKind::Configuration => "the server speaks TLS: its address must begin with https://".to_owned(),
+        ErrorKind::Configuration if refusal.said == PLAIN_HTTP => {
+            "the server speaks TLS: its address must begin with https://".to_owned()
+        }
         ErrorKind::DatabaseUnavailable => format!("behind {path}{said} ({status})"),
         ErrorKind::DeadToken => format!("the token is no longer valid: {answered}"),
         ErrorKind::Denied => {

@@ -20,6 +20,11 @@ mod wire;
 
 pub use builder::Builder;
 pub use client::Client;
+/// The version of vaultrs whose client [`Client::vaultrs`] gives.
+#[cfg(feature = "vaultrs")]
+pub use vaultrs;
+#[cfg(feature = "vaultrs")]
+pub use vaultrs_client::Vaultrs;
 
 use leasehold_core::{Error, ErrorKind, Party};
 

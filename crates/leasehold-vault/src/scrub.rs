@@ -123,7 +123,8 @@ fn cut(text: &str) -> String {
 const HIDDEN: &str = "***";
 const LONGEST: usize = 300;
 /// Fields whose values the server's message may repeat, because they tell the reader what to correct.
-const PUBLIC_FIELDS: [&str; 4] = ["common_name", "lease_id", "role", "type"];
+const PUBLIC_FIELDS: [&str; 9] =
+    ["alt_names", "common_name", "ip_sans", "lease_id", "name", "role", "ttl", "type", "uri_sans"];
 
 #[cfg(test)]
 mod tests {

@@ -1,40 +1,65 @@
 //! The way out to vaultrs.
 
-use leasehold_core::{ExposeSecret, Result, Token};
+use std::{fmt, ops::Deref, sync::Arc};
+
+use leasehold_core::{ExposeSecret, Issued, Result, Token};
 use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
 
 use crate::{Client, unexpected};
 
+/// A vaultrs client with a token that stays valid while this is held: it is one more user of the token, which is not
+/// revoked before. Drop it when done, and make another for the token's successor.
+///
+/// vaultrs itself prints tokens in the `Debug` of its types, puts answers into its errors, and logs each failure at ERROR.
+pub struct Vaultrs {
+    client: VaultClient,
+    token: Arc<Issued<Token>>,
+}
+
 impl Client {
-    /// A vaultrs client with this address, namespace, TLS and timeout, for what Leasehold does not cover.
-    ///
-    /// It follows no redirect. Its token stays what it is when Leasehold's is replaced: make another. vaultrs prints
-    /// tokens in the `Debug` of its types, puts answers into its errors, and logs each failure at ERROR.
+    /// A vaultrs client with this address, namespace, TLS and timeout, and with a token, for what Leasehold does not cover:
+    /// transit, for one. It follows no redirect.
     ///
     /// # Errors
     /// [`Configuration`](leasehold_core::ErrorKind::Configuration) if no header can carry the token.
     ///
-    /// ```
-    /// use leasehold_core::Token;
-    /// use leasehold_vault::Client;
+    /// ```no_run
+    /// use leasehold_core::{Current, Token};
+    /// use leasehold_vault::{Client, vaultrs};
     ///
-    /// let client = Client::builder().address("http://127.0.0.1:8200").build()?;
-    /// let vaultrs = client.vaultrs(&Token::new("hvs.abc".to_owned()))?;
-    /// # Ok::<(), leasehold_core::Error>(())
+    /// # async fn example(client: Client, token: Current<Token>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let transit = client.vaultrs(token.get()?)?;
+    /// let sealed = vaultrs::transit::data::encrypt(&*transit, "transit", "pipeline", "aGVsbG8=", None).await?;
+    /// # Ok(()) }
     /// ```
-    pub fn vaultrs(&self, token: &Token) -> Result<VaultClient> {
-        let (middle, inner, wire) = (self.middleware(Some(token))?, &self.0, self.wire());
+    pub fn vaultrs(&self, token: Arc<Issued<Token>>) -> Result<Vaultrs> {
+        let (inner, wire) = (&self.0, self.wire());
+        let middle = self.middleware(Some(token.secret()))?;
         // All fields: those left out are read from the environment, which panics on some folders.
         let settings = VaultClientSettingsBuilder::default()
             .address(wire.home.origin.as_str())
             .ca_certs(Vec::new())
             .identity(None)
             .timeout(Some(inner.timeout))
-            .token(token.value().expose_secret())
+            .token(token.secret().value().expose_secret())
             .verify(!inner.skip_verify)
             .build()
             .map_err(|_| unexpected("vaultrs refuses the settings"))?;
         let http = rustify::clients::reqwest::Client::new(wire.home.origin.as_str(), wire.http.clone());
-        Ok(VaultClient { http, middle, settings })
+        Ok(Vaultrs { client: VaultClient { http, middle, settings }, token })
+    }
+}
+
+impl Deref for Vaultrs {
+    type Target = VaultClient;
+
+    fn deref(&self) -> &VaultClient {
+        &self.client
+    }
+}
+
+impl fmt::Debug for Vaultrs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vaultrs").field("token", &self.token).finish_non_exhaustive()
     }
 }

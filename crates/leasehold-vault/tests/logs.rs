@@ -103,7 +103,8 @@ async fn one_line_for_each_request() {
 #[tokio::test]
 async fn a_warning_of_the_server_is_told_once() {
     let warned = envelope(json!({"data": {}, "warnings": [format!("TTL exceeded for {TOKEN}")]}));
-    let client = client(&always(warned).await);
+    let server = always(warned).await;
+    let client = client(&server);
     let log = Log::default();
     let guard = log.start();
     for _ in 0..3 {
