@@ -7,11 +7,11 @@ use std::{
 };
 
 use leasehold_core::{
-    Credentials, Current, Error, ErrorKind, Grant, Lease, Party, Provider, Record, Renewed, Result, Revoked,
-    Token, Vault, async_trait, clock::Moment,
+    Credentials, Current, Fields, Grant, Lease, Provider, Record, Renewed, Result, Revoked, Token, Vault,
+    async_trait, clock::Moment,
 };
 
-use crate::token;
+use crate::access::{Access, Request, at, not_renewable, trimmed};
 
 /// Credentials from a static role of the database secrets engine, `<mount>/static-creds/<role>`.
 ///
@@ -31,8 +31,7 @@ use crate::token;
 /// ```
 #[derive(Clone)]
 pub struct StaticRole {
-    vault: Arc<dyn Vault>,
-    token: Current<Token>,
+    access: Access,
     mount: String,
     role: String,
     rotation: Arc<Mutex<Option<Rotation>>>,
@@ -48,18 +47,27 @@ struct Rotation {
 impl StaticRole {
     /// The role `role` of the engine mounted at `database`, with whatever token is current.
     pub fn new(vault: Arc<dyn Vault>, token: Current<Token>, role: impl Into<String>) -> Self {
-        Self { vault, token, mount: "database".to_owned(), role: role.into(), rotation: Arc::default() }
+        let access = Access::new(vault, token);
+        Self { access, mount: "database".to_owned(), role: role.into(), rotation: Arc::default() }
     }
 
     /// Sets where the engine is mounted, such as `database` or `team/postgres`.
     #[must_use]
     pub fn mount(mut self, mount: &str) -> Self {
-        mount.trim_matches('/').clone_into(&mut self.mount);
+        self.mount = trimmed(mount);
         self
     }
 
     fn path(&self) -> String {
         format!("{}/static-creds/{}", self.mount, self.role)
+    }
+
+    fn read(&self, data: &Fields, sent: Moment) -> Result<Grant<Credentials>> {
+        let username = data.text("username")?;
+        let version = format!("{} {username}", data.text("last_vault_rotation")?);
+        let credentials = Credentials::new(username, data.secret("password")?);
+        let ttl = self.usable_for(&version, data.seconds("ttl")?, sent);
+        Ok(Grant::new(credentials, Lease::new("", ttl, false)).version(version))
     }
 
     /// For how long to believe in what was read at `sent`: a little longer than the TTL. The server replaces a password
@@ -86,29 +94,14 @@ impl Provider for StaticRole {
     type Secret = Credentials;
 
     async fn issue(&self) -> Result<Grant<Credentials>> {
-        let token = self.token.get()?;
-        let sent = self.token.clock().now();
-        if token.usable_until() <= sent {
-            // Not a dead token, which is asked for ever more slowly: the grant hangs from no token, so no successor
-            // wakes its keeper.
-            let message = "the token to read it with has ended, and has no successor yet";
-            return Err(Error::new(ErrorKind::NotYet, Party::Vault, message));
-        }
-        let answer = self
-            .vault
-            .read(token.secret(), &self.path())
-            .await
-            .map_err(|error| token::report_dead(&self.token, &token, error))?;
-        let username = answer.data().text("username")?;
-        let version = format!("{} {username}", answer.data().text("last_vault_rotation")?);
-        let ttl = self.usable_for(&version, answer.data().seconds("ttl")?, sent);
-        let credentials = Credentials::new(username, answer.data().secret("password")?);
-        Ok(Grant::new(credentials, Lease::new("", ttl, false)).version(version))
+        let (token, request) = (self.access.token()?, Request::read(self.path()));
+        let sent = self.access.current().clock().now();
+        let answer = self.access.ask(&token, &request).await?;
+        self.read(answer.data(), sent).map_err(|error| at(&request.path, &error))
     }
 
     async fn renew(&self, _: &Record<Credentials>) -> Result<Renewed> {
-        let message = "a static role has no lease: its password is replaced by the server";
-        Err(Error::new(ErrorKind::NotRenewable, Party::Vault, message))
+        Err(not_renewable("a static role has no lease: its password is replaced by the server"))
     }
 
     async fn revoke(&self, _: &Record<Credentials>) -> Result<Revoked> {

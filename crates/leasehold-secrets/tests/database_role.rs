@@ -177,6 +177,12 @@ async fn an_answer_that_cannot_be_used_leaves_no_lease() {
     let (clock, vault) = (Arc::new(TestClock::new()), Arc::new(Keys(Mutex::default())));
     let tokens = tokens(&clock);
     let role = DatabaseRole::new(vault.clone(), tokens.current.clone(), "pipeline");
-    assert_eq!(role.issue().await.unwrap_err().kind(), ErrorKind::Unexpected);
+    let error = role.issue().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(
+        error.message().starts_with("database/creds/pipeline: ")
+            && error.message().contains("credential_type"),
+        "{error}"
+    );
     assert_eq!(*vault.0.lock().unwrap(), ["database/creds/pipeline", "sys/leases/revoke"]);
 }

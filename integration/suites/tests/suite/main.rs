@@ -17,5 +17,6 @@ mod operator;
 mod outage;
 mod policy;
 mod requests;
+mod secrets;
 mod static_role;
 mod tokens;

@@ -1,0 +1,166 @@
+//! The server, and the token in use: what every provider asks with.
+
+use std::{sync::Arc, time::Duration};
+
+use leasehold_core::{
+    Answer, Body, Current, Error, ErrorKind, Fields, Grant, Issued, Lease, Party, Record, Renewed, Result,
+    Revoked, Token, Vault,
+};
+
+/// What to ask for.
+#[derive(Clone)]
+pub(crate) struct Request {
+    pub(crate) path: String,
+    /// What to write there; `None` reads.
+    pub(crate) body: Option<Body>,
+}
+
+impl Request {
+    pub(crate) fn read(path: impl Into<String>) -> Self {
+        Self { path: path.into(), body: None }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Access {
+    vault: Arc<dyn Vault>,
+    token: Current<Token>,
+}
+
+impl Access {
+    pub(crate) fn new(vault: Arc<dyn Vault>, token: Current<Token>) -> Self {
+        Self { vault, token }
+    }
+
+    /// Obtains what has a lease under the token in use.
+    pub(crate) async fn issue<S>(
+        &self,
+        request: &Request,
+        first_ttl: Option<Duration>,
+        secret_of: impl FnOnce(&Fields) -> Result<S>,
+    ) -> Result<Grant<S>> {
+        let token = self.token.get()?;
+        if token.secret().is_used_up() {
+            return Err(self.report_dead(&token, used_up()));
+        }
+        let answer = self.ask(&token, request).await?;
+        if answer.lease().id().is_empty() {
+            return Err(no_lease(&request.path));
+        }
+        match secret_of(answer.data()) {
+            Ok(secret) => {
+                let lease = self.cut(token.secret(), answer.lease().clone(), first_ttl).await;
+                Ok(Grant::new(secret, lease).under(token))
+            }
+            Err(error) => {
+                // Nobody else will ever know of this lease.
+                let _ = self.vault.revoke_lease(token.secret(), answer.lease().id()).await;
+                Err(at(&request.path, &error))
+            }
+        }
+    }
+
+    pub(crate) async fn renew<S>(&self, of: &Record<S>) -> Result<Renewed> {
+        let token = self.authority(of)?;
+        if token.secret().is_used_up() {
+            let message = "its token has one use left, with which the lease would end";
+            return Err(Error::new(ErrorKind::NotRenewable, Party::Vault, message));
+        }
+        let increment = of.lease().increment();
+        let renewed = self.vault.renew_lease(token.secret(), of.lease().id(), increment).await;
+        renewed.map_err(|error| self.report_dead(&token, error))
+    }
+
+    pub(crate) async fn revoke<S>(&self, of: &Record<S>) -> Result<Revoked> {
+        if of.lease().id().is_empty() {
+            return Ok(Revoked::NotOurs);
+        }
+        let token = self.authority(of)?;
+        self.vault.revoke_lease(token.secret(), of.lease().id()).await.map(|()| Revoked::Done)
+    }
+
+    /// The token for reading what outlives it.
+    pub(crate) fn token(&self) -> Result<Arc<Issued<Token>>> {
+        let token = self.token.get()?;
+        if token.usable_until() <= self.token.clock().now() {
+            // Not a dead token, which is asked for ever more slowly: the grant hangs from no token, so no successor
+            // wakes its keeper.
+            let message = "the token to read it with has ended, and has no successor yet";
+            return Err(Error::new(ErrorKind::NotYet, Party::Vault, message));
+        }
+        Ok(token)
+    }
+
+    pub(crate) fn current(&self) -> &Current<Token> {
+        &self.token
+    }
+
+    /// Makes one request. A dead token is the token's keeper's business too: it logs in again.
+    pub(crate) async fn ask(&self, token: &Issued<Token>, request: &Request) -> Result<Answer> {
+        let answer = match &request.body {
+            None => self.vault.read(token.secret(), &request.path).await,
+            Some(body) => self.vault.write(token.secret(), &request.path, body.clone()).await,
+        };
+        answer.map_err(|error| self.report_dead(token, error))
+    }
+
+    async fn cut(&self, token: &Token, lease: Lease, first_ttl: Option<Duration>) -> Lease {
+        let (Some(first), Some(ttl)) = (first_ttl, lease.ttl()) else { return lease };
+        if first >= ttl || !lease.renewable() {
+            return lease;
+        }
+        match self.vault.renew_lease(token, lease.id(), first).await {
+            Ok(Renewed { ttl: short }) if !short.is_zero() => {
+                Lease::new(lease.id(), short.min(ttl), true).asking_for(ttl)
+            }
+            // It is a precaution: without it the lease is as long as its role says.
+            _ => lease,
+        }
+    }
+
+    /// The token for renewing and revoking: the lease's own while it is usable, since it is sure to be allowed to;
+    /// afterwards the current one.
+    fn authority<S>(&self, of: &Record<S>) -> Result<Arc<Issued<Token>>> {
+        let now = self.token.clock().now();
+        match of.parent() {
+            Some(own) if own.usable_until() > now => Ok(Arc::clone(own)),
+            _ => self.token.get(),
+        }
+    }
+
+    fn report_dead(&self, token: &Issued<Token>, error: Error) -> Error {
+        if error.kind() == ErrorKind::DeadToken {
+            self.token.reject(token.generation(), ErrorKind::DeadToken);
+        }
+        error
+    }
+}
+
+/// Says where it was that something did not fit.
+pub(crate) fn at(path: &str, error: &Error) -> Error {
+    Error::new(error.kind(), error.party(), format!("{path}: {}", error.message()))
+}
+
+/// A mount as it is in a path, however it was written.
+pub(crate) fn trimmed(path: &str) -> String {
+    path.trim_matches('/').to_owned()
+}
+
+/// The answer to a renewal of what has no lease.
+pub(crate) fn not_renewable(why: &str) -> Error {
+    Error::new(ErrorKind::NotRenewable, Party::Vault, why)
+}
+
+fn used_up() -> Error {
+    let message = "the token has one use left, and what is issued with that ends at once: log in with a role whose \
+                   token_num_uses is 0";
+    Error::new(ErrorKind::DeadToken, Party::Vault, message)
+}
+
+fn no_lease(path: &str) -> Error {
+    let message = format!(
+        "{path} answers without a lease, so nothing tells when it ends: an entry of the kv engine is read with `Kv`, a \
+         static role with `StaticRole`, a certificate with `Pki`"
+    );
+    Error::new(ErrorKind::Configuration, Party::Configuration, message)
+}
