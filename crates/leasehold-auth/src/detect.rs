@@ -89,12 +89,12 @@ impl Detection<'_> {
             return Ok(self.kubernetes());
         }
         let home = self.environment.token_at_home();
-        let home = home.map_or_else(|| "~/.vault-token (HOME is not set)".to_owned(), shown);
+        let home = home.map_or_else(|| "~/.vault-token (HOME is not set)".to_owned(), |path| shown(&path));
         Err(configuration(format!(
             "found no way to log in: VAULT_AUTH_METHOD names none; VAULT_TOKEN, VAULT_TOKEN_PATH and VAULT_ROLE_ID are not \
              set (nor with BAO_ in place of VAULT_); and neither {home} nor the service account's JWT at {} exists. Set \
              VAULT_TOKEN, or run in a pod with a service account",
-            shown(jwt)
+            shown(&jwt)
         )))
     }
 
@@ -207,6 +207,6 @@ fn configuration(message: String) -> Error {
     Error::new(ErrorKind::Configuration, Party::Configuration, message)
 }
 
-fn shown(path: PathBuf) -> String {
+fn shown(path: &Path) -> String {
     path.display().to_string()
 }
