@@ -1,6 +1,8 @@
 //! Everything together.
 
 use std::{
+    path::{self, Path},
+    process::Command,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -9,8 +11,9 @@ use tokio::time::interval;
 
 use crate::{
     backstage::Backstage,
+    command,
     config::Config,
-    error::Result,
+    error::{Error, Result},
     jwt::Signer,
     kubernetes::ApiServer,
     launcher::{Launcher, Product},
@@ -149,6 +152,22 @@ impl Testbed {
     /// Starts a proxy in front of OpenBao that counts requests and can answer in its stead.
     pub fn recorder(&self) -> Result<Recorder> {
         Recorder::start(self.openbao.address())
+    }
+
+    /// Runs a shell script in which `vault` is the server's command-line client as root, and returns what it wrote: to try
+    /// the script that sets up your own server. It reads the variables of [`environment`](Self::environment), and those
+    /// given here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Command`](crate::Error::Command) with what it said, if it fails.
+    pub async fn run_script(&self, script: impl AsRef<Path>, variables: &[(&str, &str)]) -> Result<String> {
+        let client = self.openbao.client().await?;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("vault() {{ {client} \"$@\"; }}; . \"$0\"")]);
+        shell.arg(path::absolute(&script).map_err(Error::file(script.as_ref()))?);
+        shell.envs(self.environment()).envs(variables.iter().copied());
+        self.site.backstage.block(move || command::run(shell)).await
     }
 
     /// The environment of a service that uses this testbed, and `TESTBED_ROOT_TOKEN` for whoever disturbs it.
