@@ -547,5 +547,5 @@ async fn an_outage_across_the_rotation_displaces_nothing_and_is_over_soon() {
 const USER: &str = "reporter";
 /// A second, where a machine that is shared by many must keep up with it.
 const HANDSHAKES: u32 = 10;
-/// Those of one second; one to three are usual.
+/// Those of one second; none to three are usual.
 const MOST_REFUSED: u64 = 10;
