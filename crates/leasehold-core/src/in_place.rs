@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tracing::{debug, warn};
 
 pub use connect::{Connect, Tagged, end_session, terminate_all_of};
-pub use in_force::{Freshness, InForce, Tag, hard_phase};
+pub use in_force::{Freshness, InForce, Tag, Tries, hard_phase};
 
 use crate::{
     Credentials, Current, Error, ErrorKind, Generation, Issued, Party, Result, Retired, Rotate,

@@ -145,9 +145,18 @@ pub fn drain_budget(configured: Duration, ttl: Duration) -> Duration {
 }
 
 fn undisturbed(now: Moment, known: &Known, budget: Duration, jitter: f64) -> Option<(Moment, Step)> {
-    if let Some(not_before) = known.replacement() {
-        return Some((now.max(not_before), Step::Replace));
-    }
+    let Some(not_before) = known.replacement() else { return by_plan(now, known, budget, jitter) };
+    let at = now.max(not_before);
+    Some(match (known.replace, by_plan(now, known, budget, jitter)) {
+        // What is only read is read by plan all the same.
+        (Some((Reason::Rejected, _)), Some((planned, Step::Replace))) if known.unchanged > 0 => {
+            (at.min(planned), Step::Replace)
+        }
+        _ => (at, Step::Replace),
+    })
+}
+
+fn by_plan(now: Moment, known: &Known, budget: Duration, jitter: f64) -> Option<(Moment, Step)> {
     if known.verify && known.renewable {
         return Some((now, Step::Renew));
     }

@@ -342,7 +342,10 @@ impl<P: Provider> Task<P> {
                 info!(generation = %record.generation(), ttl = ?record.lease().ttl(), ?reason, "issued a successor");
                 self.used.add(&record);
                 self.budget.adapt(usual_ttl(&record));
-                if reason.is_some_and(costs_budget) {
+                if is_only_read(&record) {
+                    // Nothing was made for us, and what was refused is another matter: the next may be read at once.
+                    self.rejections = Rejections::default();
+                } else if reason.is_some_and(costs_budget) {
                     self.budget.spend(sent);
                 }
                 self.over_budget = false;
@@ -498,7 +501,9 @@ impl<P: Provider> Task<P> {
             self.known.verify = true;
         } else {
             let reason = if cause == ErrorKind::DeadToken { Reason::Dead } else { Reason::Rejected };
-            let at = self.rejections.next_replacement(now, usual_ttl(&self.record));
+            // What is read costs nobody anything, and is as good as its next change, which nobody announces.
+            let ttl = usual_ttl(&self.record).filter(|_| !is_only_read(&self.record));
+            let at = self.rejections.next_replacement(now, ttl);
             self.known.replace = Some((reason, at));
         }
         true
@@ -608,6 +613,11 @@ async fn few_uses_left<S>(record: &Record<S>, known: &Known) {
 /// What a grant is when nobody cut it short: the first may have been, on purpose.
 fn usual_ttl<S>(record: &Record<S>) -> Option<Duration> {
     record.lease().ttl().map(|ttl| ttl.max(record.lease().increment()))
+}
+
+/// Whether it is not made for us, but read: what somebody else replaces, such as the password of a static role.
+fn is_only_read<S>(record: &Record<S>) -> bool {
+    record.version().is_some() && !record.lease().renewable()
 }
 
 /// Whether it is replaced for a reason that a pool, or a server, may give again and again.

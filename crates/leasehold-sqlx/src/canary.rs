@@ -98,6 +98,23 @@ impl<D: Database> Canary<D> {
         Some((in_force, result))
     }
 
+    /// Logs in anew, with what is in force. The session stays, in the place of the one before. `None` where there is no
+    /// room for one.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub(crate) async fn log_in(&self, gate: &Gate) -> Option<(InForce, Result<(), Error>)> {
+        let mut slot = self.slot.lock().await;
+        let in_force = gate.in_force()?;
+        if !slot.allowed {
+            return None;
+        }
+        // Before: there is room for one.
+        slot.close().await;
+        let result = slot.reopen(&self.base, gate, &in_force).await;
+        Some((in_force, result))
+    }
+
     /// Counts the sessions of superseded credentials; `None` if that is not possible just now.
     pub(crate) async fn census(&self, pool: &Pool<D>, gate: &Gate, old: &Superseded) -> Option<Census> {
         let dialect = D::dialect(&self.base);

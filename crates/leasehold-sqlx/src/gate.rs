@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -35,6 +35,8 @@ pub(crate) struct Gate {
     /// Held by whoever replaces a connection whose handshake straddled a switch: one at a time, or the server would see
     /// many more than the pool's.
     pub(crate) straddling: Mutex<()>,
+    /// How many connections the pool has opened by itself.
+    opened: AtomicUsize,
     state: RwLock<State>,
 }
 
@@ -79,6 +81,7 @@ impl Gate {
             newest_switch: AtomicU64::new(0),
             tells_identity: AtomicBool::new(tells_identity),
             straddling: Mutex::new(()),
+            opened: AtomicUsize::new(0),
             state: RwLock::new(state),
         }
     }
@@ -105,6 +108,16 @@ impl Gate {
     /// Whether the database knows the user by the username.
     pub(crate) fn tells_identity(&self) -> bool {
         self.tells_identity.load(Ordering::Acquire)
+    }
+
+    /// Notes that a handshake of the pool's own came to its end.
+    pub(crate) fn note_opened(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many connections the pool has opened by itself.
+    pub(crate) fn opened(&self) -> usize {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// The credentials in force; none once the pool is closed.

@@ -104,6 +104,7 @@ pub(crate) fn install<D: Database>(
     options
         .after_connect(move |connection, metadata| {
             let (gate, base, user) = (Arc::clone(&at_connect), Arc::clone(&base), after_connect.clone());
+            gate.note_opened();
             Box::pin(async move {
                 settle::<D>(connection, &gate, &base, handshake).await?;
                 match user {

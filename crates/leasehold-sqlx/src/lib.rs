@@ -7,6 +7,7 @@ mod canary;
 mod database;
 mod error;
 mod gate;
+mod handshakes;
 mod hooks;
 mod rotation;
 mod session;

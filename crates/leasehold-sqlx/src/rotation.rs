@@ -19,6 +19,7 @@ use crate::{
     database::{Database, Options},
     error,
     gate::{Gate, InForce},
+    handshakes::{GLANCE, Handshakes, Look},
     session::{self, Role, Session},
     sweep::Retirement,
 };
@@ -65,6 +66,7 @@ impl<D: Database> Rotation<D> {
             () = self.pool.close_event() => {}
             () = drive(self.current.clone(), first, &self) => {}
             () = self.watch() => {}
+            () = self.watch_handshakes() => {}
         }
         // The gate still holds the credentials, and a lease is revoked when nobody does: so only after the last
         // connection has gone.
@@ -86,6 +88,36 @@ impl<D: Database> Rotation<D> {
                 self.suspect(&in_force, &error);
             }
         }
+    }
+
+    /// Where the server replaces the password of a user, only a handshake shows it, and sqlx tells how one went to nobody
+    /// but the caller who waits for it. So where the pool's own tell nothing, we try one.
+    async fn watch_handshakes(&self) {
+        let Some(every) = self.settings.canary_interval else { return std::future::pending().await };
+        let clock = self.current.clock();
+        let mut handshakes = Handshakes::new(every, self.look(), clock.now());
+        loop {
+            sleep_until(&**clock, clock.now() + GLANCE).await;
+            let may_be_refused =
+                self.gate.in_force().is_some_and(|in_force| may_change_its_password(&in_force));
+            if !handshakes.is_one_due(self.look(), clock.now()) || !may_be_refused {
+                continue;
+            }
+            match self.canary.log_in(&self.gate).await {
+                Some((in_force, Err(error))) => {
+                    self.suspect(&in_force, &error);
+                    handshakes.failed(clock.now());
+                }
+                Some((_, Ok(()))) | None => handshakes.succeeded(self.look(), clock.now()),
+            }
+        }
+    }
+
+    fn look(&self) -> Look {
+        let opened = self.gate.opened();
+        let size = self.pool.size();
+        let is_short = self.pool.num_idle() == 0 && size < self.pool.options().get_max_connections();
+        Look { opened, size: usize::try_from(size).unwrap_or(usize::MAX), is_short }
     }
 
     /// Tells the keeper if an error says that the credentials in force are refused.
@@ -166,6 +198,11 @@ impl<D: Database> Rotation<D> {
         let clock = self.current.clock();
         sleep_until(&**clock, clock.now() + Duration::from_millis(30)).await;
     }
+}
+
+/// A user that is leased is dropped, and keeps its password until then.
+fn may_change_its_password(in_force: &InForce) -> bool {
+    in_force.issued.lease().id().is_empty()
 }
 
 /// Whether the user may have a connection beside those of the pool.

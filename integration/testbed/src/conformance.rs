@@ -9,6 +9,7 @@ mod keeper;
 mod proxy;
 mod service;
 mod stage;
+mod static_login;
 
 use std::{fmt, time::Duration};
 
@@ -27,6 +28,7 @@ pub use service::{
     restarted_without_its_users, revocation_statements, revoked_by_an_operator, under_openbao,
 };
 pub use stage::Target;
+pub use static_login::StaticLogin;
 
 /// Builds pools of one kind.
 #[async_trait]

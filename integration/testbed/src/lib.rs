@@ -28,6 +28,7 @@ mod server;
 mod service_account;
 mod shell;
 mod site;
+mod static_role;
 pub mod survey;
 mod testbed;
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Freshness, InForce, Tag, answered_within};
+use super::{Freshness, InForce, Tag, Tries, answered_within};
 use crate::{Credentials, Current, ErrorKind, Issued, Result, clock::within};
 
 /// How to open a connection, and what to do with it. Implement it for a database or a driver of your own; an `async fn` does
@@ -132,9 +132,10 @@ impl<T> fmt::Debug for Tagged<T> {
 }
 
 impl InForce {
-    /// Opens a connection for a caller of the pool, with what is in force. Credentials that were revoked are noticed here
-    /// first: the keeper is told, and the caller gets a connection with their successor, for which it waits up to five
-    /// seconds. So it does where a handshake took longer than its credentials lasted.
+    /// Opens a connection for a caller of the pool, with what is in force. Credentials that were revoked, or whose password
+    /// was replaced, are noticed here first: the keeper is told, and the caller gets a connection with their successor, for
+    /// which it [waits](Self::try_again) up to five seconds. Where a handshake took longer than its credentials lasted,
+    /// there is another.
     ///
     /// # Errors
     /// What the [`Connect`] says; [`DatabaseUnavailable`](ErrorKind::DatabaseUnavailable) if it takes longer than `handshake`;
@@ -148,19 +149,23 @@ impl InForce {
         current: &Current<Credentials>,
         handshake: Duration,
     ) -> Result<Tagged<C::Connection>> {
-        let issued = self.get()?;
-        let generation = issued.generation();
-        match self.open_with(self.tag(issued), connect, handshake).await {
-            Err(refused) if refused.kind() == ErrorKind::CredentialsRefused => {
-                current.reject(generation, refused.kind());
-                if !self.succeeded_soon(generation).await {
-                    return Err(refused);
+        let (mut tries, mut was_late) = (Tries::default(), false);
+        loop {
+            let issued = self.get()?;
+            let generation = issued.generation();
+            match self.open_with(self.tag(issued), connect, handshake).await {
+                Err(refused) if refused.kind() == ErrorKind::CredentialsRefused => {
+                    if !self.try_again(generation, current, &mut tries).await {
+                        return Err(refused);
+                    }
                 }
+                Ok(late) if late.tag.freshness() == Freshness::Ended && !was_late => {
+                    was_late = true;
+                    late.close(connect).await;
+                }
+                answer => return answer,
             }
-            Ok(late) if late.tag.freshness() == Freshness::Ended => late.close(connect).await,
-            answer => return answer,
         }
-        self.open_with(self.tag(self.get()?), connect, handshake).await
     }
 
     /// Opens a connection with the tag's credentials, once.

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    Credentials, Error, ErrorKind, Generation, Issued, Party, Result,
+    Credentials, Current, Error, ErrorKind, Generation, Issued, Party, Result,
     clock::{Clock, Moment, sleep_until},
 };
 
@@ -42,6 +42,13 @@ struct State {
 pub struct Tag {
     issued: Arc<Issued<Credentials>>,
     in_force: Arc<InForce>,
+}
+
+/// How often, and since when, the handshakes for one connection were refused.
+#[derive(Debug, Default)]
+pub struct Tries {
+    give_up: Option<Moment>,
+    waits: u32,
 }
 
 /// Whether a connection may be handed out.
@@ -160,16 +167,32 @@ impl InForce {
         }
     }
 
-    /// For a connector whose credentials were refused and who has told the keeper: waits for their successor, for five
-    /// seconds at most. Returns whether other credentials are in force by then, or the pool is closed.
+    /// For a connector whose credentials were refused: tells the keeper, and waits until it is worth its while to try
+    /// again, with whatever is in force then. That is when they have a successor, or after a while that doubles from half
+    /// a second: the server hands the password of a static role out a moment after the database has taken it, and a
+    /// replica may not have heard of a new user. Returns `false` once that has gone on for five seconds.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
-    pub async fn succeeded_soon(&self, refused: Generation) -> bool {
-        tokio::select! {
-            () = self.succeeded(refused) => true,
-            () = sleep_until(&*self.clock, self.clock.now() + WAIT_FOR_SUCCESSOR) => false,
+    pub async fn try_again(
+        &self,
+        refused: Generation,
+        current: &Current<Credentials>,
+        tries: &mut Tries,
+    ) -> bool {
+        current.reject(refused, ErrorKind::CredentialsRefused);
+        let now = self.clock.now();
+        let give_up = *tries.give_up.get_or_insert(now + WAIT_FOR_SUCCESSOR);
+        if give_up <= now {
+            return false;
         }
+        let wait = FIRST_WAIT * (1 << tries.waits.min(4));
+        tries.waits += 1;
+        tokio::select! {
+            () = self.succeeded(refused) => {}
+            () = sleep_until(&*self.clock, give_up.min(now + wait)) => {}
+        }
+        true
     }
 
     /// Waits until the pool is [closed](Self::close).
@@ -288,4 +311,5 @@ impl fmt::Debug for Tag {
 
 /// A login, an issue and a proof take less.
 const WAIT_FOR_SUCCESSOR: Duration = Duration::from_secs(5);
+const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LEAD: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@
 mod adopt;
 mod ask;
 mod cancelled;
+mod connect;
 mod no_room;
 mod pool;
 mod retire;

@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use deadpool_postgres::Connect;
 use leasehold_core::{
     Credentials, Current, ErrorKind, ExposeSecret,
-    in_place::{Freshness, InForce, Tag},
+    in_place::{Freshness, InForce, Tag, Tries},
 };
 use tokio::task::JoinHandle;
 use tokio_postgres::{
@@ -66,35 +66,31 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Credentials that were revoked are noticed here first: the keeper is told, and whoever waits for this connection
-    /// gets one with their successor.
+    /// Credentials that were revoked, or whose password was replaced, are noticed here first: the keeper is told, and
+    /// whoever waits for this connection gets one with their successor.
     async fn connect(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
         if let Ok(tag) = OPEN_WITH.try_with(Arc::clone) {
             return self.dial_with(tag).await;
         }
-        let Ok(issued) = self.in_force.get() else {
-            // The pool is closed, and its error type has no way to say so.
-            return std::future::pending().await;
-        };
-        let tag = Arc::new(self.in_force.tag(Arc::clone(&issued)));
-        let refused = match self.dial_with(Arc::clone(&tag)).await {
-            Err(error) if kind(&error) == ErrorKind::CredentialsRefused => error,
-            // The handshake took longer than its credentials lasted, and they have a successor.
-            Ok(_) if tag.freshness() == Freshness::Ended => return self.dial_with_those_in_force().await,
-            answer => return answer,
-        };
-        self.current.reject(issued.generation(), ErrorKind::CredentialsRefused);
-        if !self.in_force.succeeded_soon(issued.generation()).await {
-            return Err(refused);
-        }
-        self.dial_with_those_in_force().await
-    }
-
-    async fn dial_with_those_in_force(&self) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
-        match self.in_force.get() {
-            Ok(issued) => self.dial_with(Arc::new(self.in_force.tag(issued))).await,
-            // The pool is closed, and its error type has no way to say so.
-            Err(_) => std::future::pending().await,
+        let (mut tries, mut was_late) = (Tries::default(), false);
+        loop {
+            let Ok(issued) = self.in_force.get() else {
+                // The pool is closed, and its error type has no way to say so.
+                return std::future::pending().await;
+            };
+            let generation = issued.generation();
+            let tag = Arc::new(self.in_force.tag(issued));
+            match self.dial_with(Arc::clone(&tag)).await {
+                Err(refused) if kind(&refused) == ErrorKind::CredentialsRefused => {
+                    drop(tag);
+                    if !self.in_force.try_again(generation, &self.current, &mut tries).await {
+                        return Err(refused);
+                    }
+                }
+                // The handshake took longer than its credentials lasted, and they have a successor.
+                Ok(_) if tag.freshness() == Freshness::Ended && !was_late => was_late = true,
+                answer => return answer,
+            }
         }
     }
 

@@ -1,4 +1,5 @@
 //! What the pools that take the conformance suite have in common: they are deadpool's.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
 
 use std::fmt::{Debug, Display};
 

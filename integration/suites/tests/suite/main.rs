@@ -13,6 +13,7 @@ mod causes;
 mod cluster;
 mod logins;
 mod main_job;
+mod mariadb;
 mod operator;
 mod outage;
 mod policy;

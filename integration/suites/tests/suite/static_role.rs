@@ -15,10 +15,10 @@ use leasehold_core::{
 use leasehold_renewal::{Builder, Keeper};
 use leasehold_secrets::StaticRole;
 use leasehold_suites::{events, kubernetes, let_pass, load, nothing_left, pool, vault, wait_until};
-use leasehold_testbed::{Config, Recorder, Testbed, load::Load};
+use leasehold_testbed::{Config, Product, Recorder, Testbed, load::Load};
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
-use tokio::sync::broadcast::Receiver;
+use tokio::{sync::broadcast::Receiver, time::Instant};
 
 const RATE: u32 = 40;
 
@@ -33,13 +33,17 @@ struct Service {
 
 impl Service {
     async fn start(period: u64) -> Self {
+        Self::rotated(json!({ "rotation_period": period })).await
+    }
+
+    async fn rotated(when: Value) -> Self {
         let config = Config {
             token_ttl: Duration::from_secs(600),
             token_max_ttl: Duration::from_secs(3600),
             ..Config::default()
         };
         let testbed = Testbed::start(config).await.unwrap();
-        make_role(&testbed, period).await;
+        testbed.make_role_static(when).await.unwrap();
         let recorder = testbed.recorder().unwrap();
         let vault = vault(&recorder).unwrap();
         let token = Keeper::start(kubernetes(&testbed, &vault)).await.unwrap();
@@ -62,18 +66,29 @@ impl Service {
     /// Whether the password in use opens a connection of its own.
     async fn opens(&self) -> bool {
         let issued = self.login.current().get().unwrap();
-        let options = PgConnectOptions::new_without_pgpass()
-            .host(self.testbed.postgres().host())
-            .port(self.testbed.postgres().port())
-            .database(self.testbed.postgres().database())
-            .username(issued.secret().username())
-            .password(issued.secret().password().expose_secret());
-        options.connect().await.is_ok()
+        self.takes(issued.secret().password().expose_secret()).await
     }
 
     async fn rotate(&self) {
-        let path = format!("database/rotate-role/{}", self.testbed.db_role());
-        self.testbed.openbao().request("POST", &path, None).await.unwrap();
+        self.testbed.rotate_static_role().await.unwrap();
+    }
+
+    /// Waits until the keeper has the password that OpenBao hands out, and the pool opens connections with it.
+    async fn followed(&self) -> Duration {
+        wait_until("the password that is handed out", Duration::from_secs(15), || async {
+            let handed_out = self.testbed.static_password().await.unwrap();
+            let issued = self.login.current().get().unwrap();
+            issued.secret().password().expose_secret() == handed_out && ask_once(&self.pool).await.is_ok()
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Whether this password opens a connection.
+    async fn takes(&self, password: &str) -> bool {
+        let postgres = self.testbed.postgres();
+        let options = PgConnectOptions::new_without_pgpass().host(postgres.host()).port(postgres.port());
+        options.database(postgres.database()).username(USER).password(password).connect().await.is_ok()
     }
 
     /// Ends one of the pool's sessions, as its lifetime would.
@@ -82,6 +97,15 @@ impl Service {
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{USER}' LIMIT 1"
         );
         self.testbed.postgres().query(&sql).await.unwrap();
+    }
+
+    /// Queries each of which opens a connection of its own.
+    fn churn(&self) -> Load {
+        let pool = self.pool.clone();
+        Load::start(HANDSHAKES, move || {
+            let pool = pool.clone();
+            async move { ask_once(&pool).await }
+        })
     }
 
     fn reads(&self) -> usize {
@@ -100,27 +124,6 @@ impl Service {
         self.token.shutdown().await.unwrap();
         nothing_left(&self.testbed).await.unwrap();
     }
-}
-
-/// The user, a role in place of the dynamic one, whose name the connection allows, and the right to read it.
-async fn make_role(testbed: &Testbed, period: u64) {
-    testbed
-        .postgres()
-        .execute(&format!(
-            "CREATE ROLE {USER} LOGIN PASSWORD 'until it is rotated';
-             GRANT pipeline_reader TO {USER};
-             GRANT {USER} TO vault_admin WITH ADMIN OPTION"
-        ))
-        .await
-        .unwrap();
-    let (bao, role) = (testbed.openbao(), testbed.db_role());
-    bao.request("DELETE", &format!("database/roles/{role}"), None).await.unwrap();
-    let settings = json!({ "db_name": "pipeline-db", "username": USER, "rotation_period": period });
-    bao.request("POST", &format!("database/static-roles/{role}"), Some(settings)).await.unwrap();
-    let policy = bao.request("GET", POLICY, None).await.unwrap()["data"]["policy"].clone();
-    let more = format!("path \"database/static-creds/{role}\" {{ capabilities = [\"read\"] }}");
-    let policy = format!("{}\n{more}", policy.as_str().unwrap());
-    bao.request("PUT", POLICY, Some(json!({ "policy": policy }))).await.unwrap();
 }
 
 fn failures(receiver: &mut Receiver<Event>) -> Vec<EventKind> {
@@ -198,6 +201,106 @@ async fn a_rotation_by_an_operator_is_noticed_by_the_first_new_connection() {
     assert!(happened.iter().any(|event| matches!(event, EventKind::Rejected { .. })), "{happened:?}");
     assert_eq!(service.generation(), first + 1);
     service.stop().await;
+}
+
+/// sqlx hands a refused handshake to whoever waits for it, so some fail between the moment in which the database takes the
+/// new password and the one in which the pool has it. This is how many, where each query opens a connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_handshakes_during_a_rotation_few_fail_and_of_the_sessions_none() {
+    let service = Service::start(5).await;
+    let other = pool(&service.testbed).connect(service.login.current()).await.unwrap();
+    let (mut happened, quiet, churn) = (service.login.events(), load(&other, RATE), service.churn());
+    churn.wait_for(10).await;
+    let (mut before, mut failed) = (churn.glance().failed, Vec::new());
+    for _ in 0..3 {
+        let generation = service.generation();
+        wait_until("a rotation", Duration::from_secs(15), || async { service.generation() > generation })
+            .await
+            .unwrap();
+        churn.wait_for(u64::from(HANDSHAKES)).await;
+        let now = churn.glance().failed;
+        failed.push(now - std::mem::replace(&mut before, now));
+    }
+    for _ in 0..3 {
+        service.rotate().await;
+        let took = service.followed().await;
+        churn.wait_for(u64::from(HANDSHAKES)).await;
+        let now = churn.glance().failed;
+        failed.push(now - std::mem::replace(&mut before, now));
+        println!("rotated by an operator: followed after {took:.0?}");
+    }
+    let (quiet, churn) = (quiet.stop().await, churn.stop().await);
+    println!(
+        "of {HANDSHAKES} handshakes a second failed, by rotation, thrice by period and thrice by an operator: {failed:?}; \
+         of {} queries on open sessions {}",
+        quiet.queries, quiet.failed
+    );
+    assert_eq!(quiet.failed, 0, "{:?}", quiet.failures);
+    let refused = |failure: &String| failure.contains("password authentication failed");
+    assert!(churn.failures.iter().all(refused), "{:?}", churn.failures);
+    assert!(failed.iter().all(|failed| *failed <= MOST_REFUSED), "{failed:?}: {:?}", churn.failures);
+    let closed = |event: &EventKind| {
+        matches!(event, EventKind::Retiring { .. } | EventKind::Terminated { .. })
+            || matches!(event, EventKind::Retired { remaining } if *remaining != Some(0))
+    };
+    let happened = events(&mut happened);
+    assert!(!happened.iter().any(closed), "{happened:?}");
+    other.close().await;
+    service.stop().await;
+}
+
+/// What the rest relies on: the database takes a new password a moment before it is handed out, and not seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_password_is_handed_out_a_moment_after_the_database_takes_it() {
+    let service = Service::start(3600).await;
+    let (mut lags, mut unanswered) = (Vec::new(), 0);
+    for _ in 0..20 {
+        let old = service.testbed.static_password().await.unwrap();
+        let refused = async {
+            while service.takes(&old).await {}
+            Instant::now()
+        };
+        let handed_out = async {
+            loop {
+                match service.testbed.static_password().await {
+                    Ok(password) if password != old => return Instant::now(),
+                    Ok(_) => {}
+                    Err(_) => unanswered += 1,
+                }
+            }
+        };
+        let ((), refused, handed_out) = tokio::join!(service.rotate(), refused, handed_out);
+        let lag = handed_out.saturating_duration_since(refused).as_secs_f64()
+            - refused.saturating_duration_since(handed_out).as_secs_f64();
+        lags.push(lag);
+    }
+    lags.sort_by(f64::total_cmp);
+    println!("handed out so many seconds after a refusal: {lags:.4?}; {unanswered} reads were answered 500");
+    assert!(lags[lags.len() - 1] < 0.5, "{lags:?}");
+    service.login.shutdown().await.unwrap();
+}
+
+/// OpenBao knows periods only, so what a schedule would do to us is scripted below. Where this one is accepted, it can be
+/// followed for real.
+#[tokio::test(flavor = "multi_thread")]
+async fn openbao_refuses_a_schedule_instead_of_a_period() {
+    let testbed = Testbed::start(Config::default()).await.unwrap();
+    let schedule = json!({ "rotation_schedule": "* * * * *", "rotation_window": 3600 });
+    let answer = testbed.make_role_static(schedule).await;
+    match testbed.openbao().product() {
+        Product::OpenBao => {
+            let refusal = answer.unwrap_err().to_string();
+            assert!(refusal.contains("rotation_period is required"), "{refusal}");
+        }
+        _ => assert!(answer.is_ok(), "{answer:?}"),
+    }
+}
+
+async fn ask_once(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let answer = sqlx::query("SELECT count(*) FROM measurements").execute(&mut *connection).await;
+    connection.close().await?;
+    answer.map(drop)
 }
 
 // ------------------------------------------------------------------------------------------------- without a server
@@ -333,6 +436,20 @@ async fn each_rotation_is_followed_within_two_seconds_and_for_few_reads() {
     }
 }
 
+/// As with a `rotation_schedule`: the first rotation comes when the schedule says so, not a period after the password was
+/// set, and the server tells a TTL to it.
+#[tokio::test(start_paused = true)]
+async fn a_schedule_is_followed_whatever_is_left_of_it_at_the_start() {
+    for started in [1, 1800, 3599] {
+        let server = Arc::new(Rotating::new(3600, 2));
+        let_pass(Duration::from_secs(started)).await;
+        let (behind, reads) = follow(&server, 2).await;
+        println!("{started} s into the hour: {behind:?} behind, {reads} reads");
+        assert!(behind.iter().all(|behind| *behind < Duration::from_secs(2)), "{behind:?}");
+        assert!(reads < 2 * 35, "{reads}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_rotation_that_does_not_come_for_an_hour_costs_few_reads_and_displaces_nothing() {
     let server = Arc::new(Rotating::new(7200, 3600));
@@ -357,6 +474,47 @@ async fn a_reject_makes_it_read_again_at_once() {
     assert_eq!(password(&keeper), "7");
     assert!(rejected_at.until(server.clock.now()) < Duration::from_secs(1));
     assert_eq!(server.reads.lock().unwrap().len(), 2);
+}
+
+/// A read makes no user, so a new password does not wait for those before it to be forgiven.
+#[tokio::test(start_paused = true)]
+async fn rotations_by_hand_in_a_row_are_each_read_at_once() {
+    let server = Arc::new(Rotating::new(86_400, 5));
+    let keeper = keeper(&server).await;
+    for rotation in 1..=20 {
+        let_pass(Duration::from_secs(3)).await;
+        *server.by_hand.lock().unwrap() += 1;
+        let (mut current, rejected_at) = (keeper.current(), server.clock.now());
+        current.reject(current.get().unwrap().generation(), ErrorKind::CredentialsRefused);
+        current.changed().await.unwrap();
+        let took = rejected_at.until(server.clock.now());
+        assert!(took < Duration::from_millis(500), "rotation {rotation}: {took:?}");
+        assert_eq!(password(&keeper), rotation.to_string());
+    }
+}
+
+/// What somebody changes out of band is refused until the server replaces it, by plan: the rejects meanwhile postpone nothing.
+#[tokio::test(start_paused = true)]
+async fn rejects_without_end_do_not_postpone_what_comes_by_plan() {
+    let server = Arc::new(Rotating::new(86_400, 2));
+    let keeper = keeper(&server).await;
+    let due = server.begin + server.period + server.late;
+    let current = keeper.current();
+    while server.clock.now() < due {
+        current.reject(current.get().unwrap().generation(), ErrorKind::CredentialsRefused);
+        let_pass(Duration::from_secs(10)).await;
+    }
+    let_pass(Duration::from_secs(2)).await;
+    assert_eq!(password(&keeper), "1");
+    // An operator mends it sooner.
+    current.reject(current.get().unwrap().generation(), ErrorKind::CredentialsRefused);
+    let_pass(Duration::from_secs(600)).await;
+    *server.by_hand.lock().unwrap() += 1;
+    for _ in 0..65 {
+        current.reject(current.get().unwrap().generation(), ErrorKind::CredentialsRefused);
+        let_pass(Duration::from_secs(1)).await;
+    }
+    assert_eq!(password(&keeper), "2");
 }
 
 #[tokio::test(start_paused = true)]
@@ -387,4 +545,7 @@ async fn an_outage_across_the_rotation_displaces_nothing_and_is_over_soon() {
 }
 
 const USER: &str = "reporter";
-const POLICY: &str = "sys/policies/acl/pipeline";
+/// A second, where a machine that is shared by many must keep up with it.
+const HANDSHAKES: u32 = 10;
+/// Those of one second; none to three are usual.
+const MOST_REFUSED: u64 = 10;

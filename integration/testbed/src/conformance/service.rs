@@ -196,7 +196,7 @@ pub async fn restarted_without_its_users(adapter: &dyn Adapter) -> Result<(), Fa
 }
 
 /// Leases and tokens that outlast a case.
-fn long() -> Config {
+pub(super) fn long() -> Config {
     let hour = Duration::from_secs(3600);
     Config {
         lease_ttl: hour,
@@ -207,7 +207,7 @@ fn long() -> Config {
     }
 }
 
-fn said<T>(outcome: leasehold_core::Result<T>) -> Result<T, Failure> {
+pub(super) fn said<T>(outcome: leasehold_core::Result<T>) -> Result<T, Failure> {
     outcome.map_err(|error| Failure(error.to_string()))
 }
 
