@@ -1,5 +1,6 @@
 //! The way out to vaultrs.
 #![cfg(feature = "vaultrs")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
