@@ -11,7 +11,7 @@ use crate::login::{logs_in, mount};
 /// `VAULT_CLIENT_KEY`, and reads the files again when they have changed.
 ///
 /// The server renews such a token only over a connection with the same certificate, unless its method has
-/// `disable_binding`; after another has taken its place, the token is replaced at the next renewal.
+/// `disable_binding`. Where another takes its place, renewals are refused, and a new login replaces the token before it ends.
 ///
 /// ```no_run
 /// # use std::sync::Arc;

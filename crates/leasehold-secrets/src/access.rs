@@ -82,11 +82,16 @@ impl Access {
     /// The token for reading what outlives it.
     pub(crate) fn token(&self) -> Result<Arc<Issued<Token>>> {
         let token = self.token.get()?;
+        // Not a dead token, which is asked for ever more slowly: the grant hangs from no token, so no successor wakes its
+        // keeper.
+        let not_yet = |message: &str| Err(Error::new(ErrorKind::NotYet, Party::Vault, message));
         if token.usable_until() <= self.token.clock().now() {
-            // Not a dead token, which is asked for ever more slowly: the grant hangs from no token, so no successor
-            // wakes its keeper.
-            let message = "the token to read it with has ended, and has no successor yet";
-            return Err(Error::new(ErrorKind::NotYet, Party::Vault, message));
+            return not_yet("the token to read it with has ended, and has no successor yet");
+        }
+        if token.secret().is_used_up() {
+            // With its last use it would end, and everything that is leased under it.
+            self.token.reject(token.generation(), ErrorKind::DeadToken);
+            return not_yet("the token to read it with has one use left, and has no successor yet");
         }
         Ok(token)
     }

@@ -21,7 +21,7 @@ use crate::access::{Access, Request, at, not_renewable, trimmed};
 /// Another version is another generation: `Current::changed` returns it, and an `Issued` event says so. What cannot be
 /// read any more (deleted, forbidden, of another type now) displaces nothing: the last good value stays, the health is
 /// degraded, and the error says what is wrong. Nothing is renewed or revoked, and what was read outlives the token it was
-/// read with.
+/// read with. `HashMap<String, SecretString>` takes an entry of any names.
 ///
 /// ```no_run
 /// # use std::{sync::Arc, time::Duration};

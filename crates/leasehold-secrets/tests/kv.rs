@@ -5,7 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::{Scene, refusal};
-use leasehold_core::{ErrorKind, ExposeSecret, Provider, Revoked, SecretString};
+use leasehold_core::{
+    ErrorKind, ExposeSecret, Grant, Lease, Provider, Revoked, SecretString, Token, Uses, clock::Clock,
+};
 use leasehold_secrets::Kv;
 use serde_json::{Value, json};
 
@@ -150,4 +152,20 @@ async fn a_dead_token_is_reported_and_one_that_has_ended_is_waited_for() {
     scene.clock.suspend(Duration::from_secs(101));
     assert_eq!(v2(&scene).issue().await.unwrap_err().kind(), ErrorKind::NotYet);
     assert!(scene.vault.asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_use_of_a_token_is_not_spent_on_a_poll() {
+    let mut scene = Scene::new();
+    let uses = Uses::new(2);
+    let token = Token::new("few".to_owned()).with_uses(Some(uses.clone()));
+    let lease = Lease::new("", Duration::from_secs(100), true);
+    scene.tokens.publisher.publish(Grant::new(token, lease), scene.clock.now());
+    scene.vault.answers("secret/data/pipeline/mail", entry(1, &mail()));
+    v2(&scene).issue().await.unwrap();
+    uses.take_one();
+    scene.vault.asked();
+    assert_eq!(v2(&scene).issue().await.unwrap_err().kind(), ErrorKind::NotYet);
+    assert!(scene.vault.asked().is_empty());
+    assert!(scene.tokens.rejections.try_recv().is_ok(), "its keeper is to get another");
 }
