@@ -36,6 +36,8 @@ pub struct Config {
     pub mariadb: bool,
     /// Whether there is a Redis server, beside PostgreSQL.
     pub redis: bool,
+    /// Whether there is a RabbitMQ server, beside PostgreSQL.
+    pub rabbitmq: bool,
     /// What runs the servers; `None` leaves it to the variable `LEASEHOLD_LAUNCHER`, and without that they are processes.
     pub launcher: Option<Launcher>,
     /// Which server hands out secrets; `None` leaves it to the variable `LEASEHOLD_PRODUCT`, and without that it is OpenBao.
@@ -81,6 +83,7 @@ impl Default for Config {
             tls: Tls::default(),
             mariadb: false,
             redis: false,
+            rabbitmq: false,
             launcher: None,
             product: None,
             report: |_| {},
@@ -94,6 +97,7 @@ impl Config {
         let mut images = vec![product.into(), Image::Postgres];
         images.extend(self.mariadb.then_some(Image::MariaDb));
         images.extend(self.redis.then_some(Image::Redis));
+        images.extend(self.rabbitmq.then_some(Image::RabbitMq));
         images
     }
 }

@@ -44,7 +44,7 @@ pub enum Error {
         server: &'static str,
         /// Method and path, or the statement.
         request: String,
-        /// The HTTP status, PostgreSQL's SQLSTATE, MariaDB's error number, or Redis's first word.
+        /// The HTTP status, PostgreSQL's SQLSTATE, MariaDB's error number, Redis's first word, or AMQP's reply code.
         status: String,
         /// What it said.
         body: String,

@@ -23,14 +23,16 @@ pub enum Image {
     MariaDb,
     /// Redis.
     Redis,
+    /// RabbitMQ, with its management interface.
+    RabbitMq,
     /// A Kubernetes cluster.
     K3s,
 }
 
 impl Image {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::OpenBao, Self::Vault, Self::Postgres, Self::MariaDb, Self::Redis, Self::K3s];
+    pub const ALL: [Self; 7] =
+        [Self::OpenBao, Self::Vault, Self::Postgres, Self::MariaDb, Self::Redis, Self::RabbitMq, Self::K3s];
 
     /// The server's name.
     pub fn name(self) -> &'static str {
@@ -40,6 +42,7 @@ impl Image {
             Self::Postgres => "PostgreSQL",
             Self::MariaDb => "MariaDB",
             Self::Redis => "Redis",
+            Self::RabbitMq => "RabbitMQ",
             Self::K3s => "k3s",
         }
     }
@@ -52,6 +55,7 @@ impl Image {
             Self::Postgres => "LEASEHOLD_IMAGE_POSTGRES",
             Self::MariaDb => "LEASEHOLD_IMAGE_MARIADB",
             Self::Redis => "LEASEHOLD_IMAGE_REDIS",
+            Self::RabbitMq => "LEASEHOLD_IMAGE_RABBITMQ",
             Self::K3s => "LEASEHOLD_IMAGE_K3S",
         }
     }
@@ -64,6 +68,7 @@ impl Image {
             Self::Postgres => "postgres:18",
             Self::MariaDb => "mariadb:12",
             Self::Redis => "redis:8",
+            Self::RabbitMq => "rabbitmq:4-management",
             Self::K3s => "rancher/k3s:v1.34.1-k3s1",
         }
     }
@@ -77,6 +82,7 @@ impl Image {
             Self::Postgres => Some("localhost/leasehold/postgres:local"),
             Self::MariaDb => Some("localhost/leasehold/mariadb:local"),
             Self::Redis => Some("localhost/leasehold/redis:local"),
+            Self::RabbitMq => Some("localhost/leasehold/rabbitmq:local"),
             Self::Vault | Self::K3s => None,
         }
     }

@@ -130,6 +130,15 @@ pub(crate) const REDIS: Package = Package {
     without: None,
 };
 
+pub(crate) const RABBITMQ: Package = Package {
+    program: "RabbitMQ",
+    packages: &["rabbitmq-server"],
+    searched: "in /usr/lib/rabbitmq/bin, nor on PATH",
+    remedy: "install it with `apt-get install rabbitmq-server`, or put the folders of its `rabbitmq-server` and of Erlang's \
+             `erl` on PATH",
+    without: None,
+};
+
 impl Package {
     /// The server's name.
     pub(crate) fn name(&self) -> &'static str {

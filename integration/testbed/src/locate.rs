@@ -103,6 +103,11 @@ pub(crate) fn redis(report: Report) -> Result<PathBuf> {
     install::REDIS.find(report, redis_here)
 }
 
+/// Finds `rabbitmq-server`, or installs it where we may.
+pub(crate) fn rabbitmq(report: Report) -> Result<PathBuf> {
+    install::RABBITMQ.find(report, rabbitmq_here)
+}
+
 /// Where `mariadbd` is, if it is here.
 pub(crate) fn mariadb_here() -> Option<PathBuf> {
     program("mariadbd")
@@ -111,6 +116,13 @@ pub(crate) fn mariadb_here() -> Option<PathBuf> {
 /// Where `redis-server` is, if it is here.
 pub(crate) fn redis_here() -> Option<PathBuf> {
     program("redis-server")
+}
+
+/// Where `rabbitmq-server` is, if it is here.
+pub(crate) fn rabbitmq_here() -> Option<PathBuf> {
+    // What packages put on PATH runs as root or as their own user, and nobody else, with the machine's settings.
+    let packaged = Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
+    Some(packaged.to_owned()).filter(|path| path.is_file()).or_else(|| on_path("rabbitmq-server"))
 }
 
 /// The unprivileged user for servers that refuse to run as root; `None` when we are not root.

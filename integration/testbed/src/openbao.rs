@@ -1,6 +1,7 @@
 //! An OpenBao server.
 
 mod api;
+mod broker;
 mod configure;
 mod databases;
 
@@ -24,6 +25,7 @@ use crate::{
     site::{Ground, Site},
 };
 use api::{Api, PATIENCE};
+pub(crate) use broker::{Broker, RABBITMQ_MOUNT, RABBITMQ_ROLE};
 pub(crate) use configure::{KUBERNETES_MOUNT, ROLE};
 pub(crate) use databases::{DB_ROLE, Database, MARIADB_ROLE, REDIS_ROLE};
 
@@ -198,7 +200,12 @@ impl OpenBao {
 
     /// The ids of the live leases of a role of the engine `database`.
     pub async fn leases_of(&self, role: &str) -> Result<Vec<String>> {
-        let prefix = format!("database/creds/{role}/");
+        self.leases_at(&format!("database/creds/{role}")).await
+    }
+
+    /// The ids of the live leases of credentials that were issued at a path, such as [`RabbitMq::path`](crate::RabbitMq::path).
+    pub async fn leases_at(&self, path: &str) -> Result<Vec<String>> {
+        let prefix = format!("{path}/");
         let ids = self.list(&format!("sys/leases/lookup/{prefix}")).await?;
         Ok(ids.into_iter().map(|id| prefix.clone() + &id).collect())
     }

@@ -50,6 +50,14 @@ pub(crate) struct Ports {
     pub(crate) postgres: Port,
     pub(crate) mariadb: Option<Port>,
     pub(crate) redis: Option<Port>,
+    pub(crate) rabbitmq: Option<RabbitMqPorts>,
+}
+
+/// The ports of RabbitMQ.
+#[derive(Clone, Debug)]
+pub(crate) struct RabbitMqPorts {
+    pub(crate) amqp: Port,
+    pub(crate) management: Port,
 }
 
 impl Ports {
@@ -61,12 +69,20 @@ impl Ports {
             postgres: Port::reserve()?,
             mariadb: asked(config.mariadb)?,
             redis: asked(config.redis)?,
+            rabbitmq: config.rabbitmq.then(RabbitMqPorts::reserve).transpose()?,
         })
     }
 
     pub(crate) fn numbers(&self) -> Vec<u16> {
         let always = [&self.openbao, &self.postgres];
-        let asked = [&self.openbao_tls, &self.mariadb, &self.redis];
-        always.into_iter().chain(asked.into_iter().flatten()).map(Port::number).collect()
+        let asked = [&self.openbao_tls, &self.mariadb, &self.redis].into_iter().flatten();
+        let rabbitmq = self.rabbitmq.iter().flat_map(|ports| [&ports.amqp, &ports.management]);
+        always.into_iter().chain(asked).chain(rabbitmq).map(Port::number).collect()
+    }
+}
+
+impl RabbitMqPorts {
+    fn reserve() -> Result<Self> {
+        Ok(Self { amqp: Port::reserve()?, management: Port::reserve()? })
     }
 }

@@ -43,6 +43,7 @@ pub fn programs() -> Vec<Program> {
         packaged(&install::POSTGRES, locate::postgres_here()),
         packaged(&install::MARIADB, locate::mariadb_here()),
         packaged(&install::REDIS, locate::redis_here()),
+        packaged(&install::RABBITMQ, locate::rabbitmq_here()),
     ]
 }
 

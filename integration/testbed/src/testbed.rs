@@ -18,18 +18,19 @@ use crate::{
     kubernetes::ApiServer,
     launcher::{Launcher, Product},
     mariadb::MariaDb,
-    openbao::{DB_ROLE, Database, KUBERNETES_MOUNT, OpenBao, ROLE},
+    openbao::{Broker, DB_ROLE, Database, KUBERNETES_MOUNT, OpenBao, ROLE},
     pki::Authority,
     pod::Pod,
     ports::Ports,
     postgres::Postgres,
+    rabbitmq::RabbitMq,
     recorder::Recorder,
     redis::Redis,
     service_account::ServiceAccount,
     site::{Ground, Site},
 };
 
-/// OpenBao, PostgreSQL, the other databases asked for and a service account, set up for each other.
+/// OpenBao, PostgreSQL, the other servers asked for and a service account, set up for each other.
 ///
 /// Dropping it ends the servers and removes their folders or containers, and waits until that is done. The same happens, without
 /// anybody waiting, when the process ends in any other way.
@@ -40,6 +41,7 @@ pub struct Testbed {
     postgres: Postgres,
     mariadb: Option<MariaDb>,
     redis: Option<Redis>,
+    rabbitmq: Option<RabbitMq>,
     database_url: String,
     _cluster: ApiServer,
     // Last: what the containers share goes after them.
@@ -78,22 +80,34 @@ impl Testbed {
         let authority = Authority::new()?;
         let signer = Arc::new(Signer::new()?);
         let cluster = ApiServer::start(&site, &authority, &signer)?;
-        let (openbao, postgres, mariadb, redis) = tokio::try_join!(
+        let (openbao, postgres, mariadb, redis, rabbitmq) = tokio::try_join!(
             OpenBao::launch(&site, &config, product, &authority, &ports),
             Postgres::launch(&site, ports.postgres.clone()),
             asked(ports.mariadb.clone().map(|port| MariaDb::launch(&site, port))),
             asked(ports.redis.clone().map(|port| Redis::launch(&site, port))),
+            asked(ports.rabbitmq.clone().map(|ports| RabbitMq::launch(&site, ports))),
         )?;
         let mut databases = vec![Database::postgres(&postgres)];
         databases.extend(mariadb.as_ref().map(Database::mariadb));
         databases.extend(redis.as_ref().map(Database::redis));
-        openbao.configure(&config, databases, &cluster, authority.pem()).await?;
+        let broker = rabbitmq.as_ref().map(Broker::new);
+        openbao.configure(&config, databases, broker, &cluster, authority.pem()).await?;
         let service_account = ServiceAccount::new(openbao.folder().join("serviceaccount"), signer)?;
         let service_account = Arc::new(service_account);
         site.backstage.spawn(rotate_like_the_kubelet(Arc::downgrade(&service_account)));
         let database_url =
             format!("postgres://{}:{}/{}", postgres.host(), postgres.port(), postgres.database());
-        Ok(Self { service_account, openbao, postgres, mariadb, redis, database_url, _cluster: cluster, site })
+        Ok(Self {
+            service_account,
+            openbao,
+            postgres,
+            mariadb,
+            redis,
+            rabbitmq,
+            database_url,
+            _cluster: cluster,
+            site,
+        })
     }
 
     /// The OpenBao server.
@@ -114,6 +128,11 @@ impl Testbed {
     /// The Redis server, if the configuration asked for it.
     pub fn redis(&self) -> Option<&Redis> {
         self.redis.as_ref()
+    }
+
+    /// The RabbitMQ server, if the configuration asked for it.
+    pub fn rabbitmq(&self) -> Option<&RabbitMq> {
+        self.rabbitmq.as_ref()
     }
 
     /// The service account that may log in.
@@ -187,6 +206,9 @@ impl Testbed {
         if let Some(redis) = &self.redis {
             variables.extend([("REDIS_ROLE", redis.role().into()), ("REDIS_URL", redis.url())]);
         }
+        if let Some(rabbitmq) = &self.rabbitmq {
+            variables.extend([("RABBITMQ_ROLE", rabbitmq.role().into()), ("RABBITMQ_URL", rabbitmq.url())]);
+        }
         variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
@@ -198,6 +220,7 @@ impl Drop for Testbed {
         self.postgres.release();
         self.mariadb.iter().for_each(MariaDb::release);
         self.redis.iter().for_each(Redis::release);
+        self.rabbitmq.iter().for_each(RabbitMq::release);
     }
 }
 

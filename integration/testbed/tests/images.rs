@@ -19,6 +19,7 @@ const READY_POSTGRES: &str = "database system is ready to accept connections";
 const READY_MARIADB: [Line<'_>; 2] =
     [Line::Stderr("mariadbd: ready for connections."), Line::Stderr("port: 3306")];
 const READY_REDIS: Line<'_> = Line::Stdout("Ready to accept connections");
+const READY_RABBITMQ: Line<'_> = Line::Stdout("Server startup complete; 4 plugins started.");
 
 #[tokio::test]
 async fn postgres_is_ready_when_testcontainers_thinks_so() {
@@ -163,6 +164,24 @@ async fn redis_takes_a_file_alone() {
 }
 
 #[tokio::test]
+async fn rabbitmq_is_ready_when_testcontainers_thinks_so() {
+    let Some(container) = Container::start("rabbitmq", &[], &[]) else { return };
+    container.says(&[READY_RABBITMQ]).await;
+    // A frame of a method, on the channel of the connection.
+    assert_eq!(container.talk(b"AMQP\x00\x00\x09\x01").get(..3), Some(&[1, 0, 0][..]));
+    container.inside(&["rabbitmqctl", "authenticate_user", "guest", "guest"]);
+}
+
+#[tokio::test]
+async fn rabbitmq_makes_the_user_it_is_told() {
+    let environment = ["RABBITMQ_DEFAULT_USER=app", "RABBITMQ_DEFAULT_PASS=of the app"];
+    let Some(container) = Container::start("rabbitmq", &environment, &["rabbitmq-server"]) else { return };
+    container.says(&[READY_RABBITMQ]).await;
+    container.inside(&["rabbitmqctl", "authenticate_user", "app", "of the app"]);
+    assert_eq!(container.inside(&["stat", "-c", "%u:%g", "/proc/1"]), "999:999\n");
+}
+
+#[tokio::test]
 async fn openbao_in_dev_mode_has_the_token_it_is_given() {
     let Some(container) = Container::start("openbao", &["BAO_DEV_ROOT_TOKEN_ID=given"], &[]) else { return };
     let token = container.openbao("auth/token/lookup-self", "given").await;
@@ -212,7 +231,7 @@ async fn openbao_knows_its_sub_commands() {
 
 #[tokio::test]
 async fn any_other_command_is_run_instead() {
-    for server in ["openbao", "postgres", "mariadb", "redis"] {
+    for server in ["openbao", "postgres", "mariadb", "redis", "rabbitmq"] {
         let Some(container) = Container::start(server, &[], &["sleep", "infinity"]) else { continue };
         // The entrypoint asks `bao` first whether it is one of its sub-commands.
         let command = || container.inside(&["cat", "/proc/1/cmdline"]) == "sleep\0infinity\0";
@@ -378,12 +397,18 @@ impl Container {
     }
 
     fn redis(&self, command: &str) -> String {
+        String::from_utf8_lossy(&self.talk(command.as_bytes())).into_owned()
+    }
+
+    /// What a server answers to the first bytes of a connection, or the beginning of it.
+    fn talk(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port())).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(command.as_bytes()).unwrap();
+        stream.write_all(bytes).unwrap();
         let mut answer = vec![0; 256];
         let read = stream.read(&mut answer).unwrap();
-        String::from_utf8_lossy(&answer[..read]).into_owned()
+        answer.truncate(read);
+        answer
     }
 
     /// Asks OpenBao as soon as it answers, and returns the status and what it said.
@@ -416,6 +441,7 @@ fn port_inside(server: &str) -> u16 {
         "openbao" => 8200,
         "postgres" => 5432,
         "mariadb" => 3306,
+        "rabbitmq" => 5672,
         _ => 6379,
     }
 }

@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use common::{eventually, processes_in, start, start_all};
-use leasehold_testbed::Testbed;
+use common::{eventually, lasting, processes_in, start, start_all, start_with};
+use leasehold_testbed::{Config, Testbed};
 use tokio::time::{Instant, sleep_until};
 
 /// What a testbed has on this machine.
@@ -32,6 +32,7 @@ impl Traces {
         let mut folders = vec![testbed.openbao().folder(), testbed.postgres().folder()];
         folders.extend(testbed.mariadb().map(|mariadb| mariadb.folder()));
         folders.extend(testbed.redis().map(|redis| redis.folder()));
+        folders.extend(testbed.rabbitmq().map(|rabbitmq| rabbitmq.folder()));
         let folders = folders.into_iter().map(Path::to_owned).collect();
         let label = testbed.container_label();
         let volumes = label.as_deref().map(volumes_of).unwrap_or_default();
@@ -84,12 +85,19 @@ fn docker(arguments: &[&str]) -> Vec<String> {
     lines.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
+async fn start_broker() -> Testbed {
+    start_with(Config { rabbitmq: true, ..lasting() }).await
+}
+
 async fn pause_all(testbed: &Testbed) {
     testbed.openbao().pause().await.unwrap();
     testbed.postgres().pause().await.unwrap();
     if let (Some(mariadb), Some(redis)) = (testbed.mariadb(), testbed.redis()) {
         mariadb.pause().await.unwrap();
         redis.pause().await.unwrap();
+    }
+    if let Some(rabbitmq) = testbed.rabbitmq() {
+        rabbitmq.pause().await.unwrap();
     }
 }
 
@@ -102,6 +110,17 @@ async fn dropping_leaves_nothing() {
     // Of every image but the one that sleeps, at least.
     assert!(traces.label.is_none() || traces.volumes.len() >= 4, "{traces:?}");
     assert!(!format!("{testbed:?}").contains(testbed.openbao().root_token()));
+    drop(testbed);
+    assert_eq!(traces.left(), [""; 0]);
+}
+
+/// RabbitMQ's processes have processes of their own.
+#[tokio::test]
+async fn dropping_rabbitmq_leaves_nothing() {
+    let testbed = start_broker().await;
+    let traces = Traces::of(&testbed);
+    assert_eq!(traces.folders.len(), 3);
+    assert!(traces.run(), "{traces:?}");
     drop(testbed);
     assert_eq!(traces.left(), [""; 0]);
 }
@@ -166,6 +185,11 @@ async fn sigkill_with_every_database_paused_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn sigkill_with_a_paused_broker_leaves_nothing() {
+    killed_by("KILL", "broker paused").await;
+}
+
+#[tokio::test]
 async fn sigkill_with_paused_servers_leaves_nothing() {
     killed_by("KILL", "paused").await;
 }
@@ -223,7 +247,12 @@ async fn ctrl_c_leaves_nothing() {
 
 async fn killed_by(signal: &str, state: &str) {
     let (mut helper, traces) = helper(state);
-    assert_eq!(traces.folders.len(), if state.starts_with("every") { 4 } else { 2 });
+    let servers = match state.split(' ').next() {
+        Some("every") => 4,
+        Some("broker") => 3,
+        _ => 2,
+    };
+    assert_eq!(traces.folders.len(), servers);
     for folder in &traces.folders {
         assert!(folder.exists());
     }
@@ -269,7 +298,11 @@ fn told(stdout: ChildStdout) -> Traces {
 #[tokio::test]
 async fn helper_that_waits_to_be_killed() {
     let Ok(state) = std::env::var("LEASEHOLD_TEST_STATE") else { return };
-    let testbed = if state.starts_with("every") { start_all().await } else { start().await };
+    let testbed = match state.split(' ').next() {
+        Some("every") => start_all().await,
+        Some("broker") => start_broker().await,
+        _ => start().await,
+    };
     let traces = Traces::of(&testbed);
     if state.ends_with("paused") {
         pause_all(&testbed).await;

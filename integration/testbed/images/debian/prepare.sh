@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a Debian that debootstrap has just filled into the layer that the images of the databases share. It runs inside
+# Makes a Debian that debootstrap has just filled into the layer that the images of the other servers share. It runs inside
 # that Debian (chroot), so that no path of it can be one of the host's.
 set -eu
 
@@ -7,7 +7,7 @@ set -eu
 localedef --inputfile=en_US --charmap=UTF-8 --alias-file=/usr/share/locale/locale.alias en_US.UTF-8
 
 # Clusters and data that packages made for a machine of their own; each container makes its own.
-rm -rf /var/lib/postgresql/* /etc/postgresql/* /var/log/postgresql/* /var/lib/redis/* /var/lib/mysql
+rm -rf /var/lib/postgresql/* /etc/postgresql/* /var/log/postgresql/* /var/lib/redis/* /var/lib/mysql /var/lib/rabbitmq/.erlang.cookie
 
 # What no server reads.
 rm -rf /var/cache/apt/* /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/*.log /var/log/apt/*

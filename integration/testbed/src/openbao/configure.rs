@@ -1,8 +1,8 @@
-//! What OpenBao is told: who may log in, and what database users it makes.
+//! What OpenBao is told: who may log in, and what users it makes.
 
 use serde_json::json;
 
-use super::{OpenBao, api::Api, databases::Database};
+use super::{OpenBao, api::Api, broker::Broker, databases::Database};
 use crate::{
     config::{Config, TokenType},
     error::Result,
@@ -21,11 +21,13 @@ impl OpenBao {
         &self,
         config: &Config,
         databases: Vec<Database>,
+        broker: Option<Broker>,
         cluster: &ApiServer,
         authority: &str,
     ) -> Result<()> {
-        let roles: Vec<&str> = databases.iter().map(|database| database.role).collect();
-        let policy = self.run(|api| policy(api, roles, config.revoke_allowed));
+        let paths = databases.iter().map(|database| format!("database/creds/{}", database.role));
+        let paths: Vec<String> = paths.chain(broker.as_ref().map(|broker| broker.path.clone())).collect();
+        let policy = self.run(|api| policy(api, paths, config.revoke_allowed));
         let logins = self.run(|api| {
             let cluster = json!({
                 "kubernetes_host": cluster.address(),
@@ -36,7 +38,8 @@ impl OpenBao {
             logins(api, config.clone(), cluster)
         });
         let databases = self.run(|api| mount(api, config.clone(), databases));
-        tokio::try_join!(policy, logins, databases).map(drop)
+        let broker = self.run(|api| users_of(api, config.clone(), broker));
+        tokio::try_join!(policy, logins, databases, broker).map(drop)
     }
 
     async fn run<F: Future<Output = Result<()>> + Send + 'static>(
@@ -48,8 +51,8 @@ impl OpenBao {
 }
 
 /// Writes the service's rights: renewing and revoking its own token come with the policy `default`.
-async fn policy(api: Api, roles: Vec<&str>, revoke_allowed: bool) -> Result<()> {
-    let mut rules: Vec<_> = roles.iter().map(|role| (format!("database/creds/{role}"), "read")).collect();
+async fn policy(api: Api, paths: Vec<String>, revoke_allowed: bool) -> Result<()> {
+    let mut rules: Vec<_> = paths.into_iter().map(|path| (path, "read")).collect();
     rules.push(("sys/leases/renew".into(), "update"));
     if revoke_allowed {
         rules.push(("sys/leases/revoke".into(), "update"));
@@ -80,6 +83,13 @@ async fn logins(api: Api, config: Config, cluster: serde_json::Value) -> Result<
     let config_path = format!("auth/{KUBERNETES_MOUNT}/config");
     let role_path = format!("auth/{KUBERNETES_MOUNT}/role/{ROLE}");
     tokio::try_join!(api.write(&config_path, cluster), api.write(&role_path, role)).map(drop)
+}
+
+async fn users_of(api: Api, config: Config, broker: Option<Broker>) -> Result<()> {
+    match broker {
+        Some(broker) => broker.write(&api, &config).await,
+        None => Ok(()),
+    }
 }
 
 async fn mount(api: Api, config: Config, databases: Vec<Database>) -> Result<()> {

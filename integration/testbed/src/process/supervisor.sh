@@ -32,9 +32,19 @@ alive() {
   case $state in Z* | X* | '') return 1 ;; esac
 }
 
-children() {
-  table | while read -r child _ parent _; do
-    [ "$parent" = "$pid" ] && printf '%s ' "$child"
+# Prints the processes that the server has started, those that they have started, and so on.
+descendants() {
+  processes=$(table)
+  parents=$pid
+  while [ -n "$parents" ]; do
+    found=
+    while read -r child _ parent _; do
+      case " $parents " in *" $parent "*) found="$found $child" ;; esac
+    done << END
+$processes
+END
+    printf '%s' "$found"
+    parents=$found
   done
 }
 
@@ -42,7 +52,7 @@ freeze() {
   alive || return
   # The parent first, or it could fork between the listing and the stop.
   kill -STOP "$pid"
-  frozen=$(children)
+  frozen=$(descendants)
   [ -z "$frozen" ] || kill -STOP $frozen 2>/dev/null
 }
 
@@ -97,7 +107,8 @@ while read -r order; do
   esac
 done
 
-finish "$END_SIGNAL"
+# A server that is killed leaves its own processes to themselves.
+if [ "$END_SIGNAL" = KILL ]; then slay; else finish "$END_SIGNAL"; fi
 # Whoever was copying into the folder when our owner died may still be at it.
 tries=0
 cd /

@@ -75,7 +75,12 @@ pub(crate) async fn credentials(testbed: &Testbed, token: &str) -> Value {
 
 /// Asks for credentials of a role of the engine `database`.
 pub(crate) async fn credentials_of(testbed: &Testbed, role: &str, token: &str) -> Value {
-    let url = format!("{}/v1/database/creds/{role}", testbed.openbao().address());
+    credentials_at(testbed, &format!("database/creds/{role}"), token).await
+}
+
+/// Asks for credentials at a path.
+pub(crate) async fn credentials_at(testbed: &Testbed, path: &str, token: &str) -> Value {
+    let url = format!("{}/v1/{path}", testbed.openbao().address());
     let answer = client().get(url).header("X-Vault-Token", token).send().await.unwrap();
     let status = answer.status();
     let body = answer.text().await.unwrap();

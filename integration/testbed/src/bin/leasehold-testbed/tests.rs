@@ -68,7 +68,7 @@ fn decide(setup: Setup) -> Result<(Launcher, Vec<Product>)> {
 
 /// What runs the servers, with this one among them.
 async fn with(setup: Setup, product: Product) -> Result<Launcher> {
-    let images = [product.into(), Image::Postgres, Image::MariaDb, Image::Redis];
+    let images = [product.into(), Image::Postgres, Image::MariaDb, Image::Redis, Image::RabbitMq];
     setup.build_missing(&images).await?;
     Ok(setup.launcher()?.decide(&images, |line| eprintln!("{line}")).await?)
 }

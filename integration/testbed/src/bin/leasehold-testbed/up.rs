@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use leasehold_testbed::{Config, Testbed};
+use leasehold_testbed::{Config, Image, Testbed};
 
 use crate::{Setup, interrupt::Interrupt, output};
 
@@ -18,6 +18,9 @@ pub(crate) struct Options {
     /// Starts Redis as well.
     #[arg(long)]
     redis: bool,
+    /// Starts RabbitMQ as well.
+    #[arg(long)]
+    rabbitmq: bool,
 }
 
 /// Starts the servers, says how to use them, and keeps them until Ctrl-C.
@@ -26,15 +29,12 @@ pub(crate) async fn run(options: &Options, setup: Setup, interrupt: Interrupt) -
 }
 
 async fn keep(options: &Options, setup: Setup, interrupt: &Interrupt) -> Result<()> {
-    let config = Config { mariadb: options.mariadb, redis: options.redis, ..setup.config() };
+    let &Options { mariadb, redis, rabbitmq } = options;
+    let config = Config { mariadb, redis, rabbitmq, ..setup.config() };
     let product = setup.product()?;
-    let servers = match (options.mariadb, options.redis) {
-        (false, false) => format!("{} and PostgreSQL", product.name()),
-        (true, false) => format!("{}, PostgreSQL and MariaDB", product.name()),
-        (false, true) => format!("{}, PostgreSQL and Redis", product.name()),
-        (true, true) => format!("{}, PostgreSQL, MariaDB and Redis", product.name()),
-    };
-    setup.build_missing(&config.images(product)).await?;
+    let images = config.images(product);
+    setup.build_missing(&images).await?;
+    let servers = listed(&images);
     eprintln!("starting {servers}");
     let testbed = tokio::select! {
         testbed = Testbed::start(config) => testbed?,
@@ -61,6 +61,15 @@ async fn keep(options: &Options, setup: Setup, interrupt: &Interrupt) -> Result<
         drop(std::fs::remove_file(file));
     }
     Ok(())
+}
+
+/// The servers' names, as a sentence has them.
+fn listed(servers: &[Image]) -> String {
+    let names: Vec<&str> = servers.iter().map(|server| server.name()).collect();
+    match names.split_last() {
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    }
 }
 
 fn write(file: &Path, text: &str) -> std::io::Result<()> {

@@ -1,4 +1,4 @@
-//! The Debian that the images of the databases have in common.
+//! The Debian that the images of all servers but OpenBao have in common.
 
 use std::{collections::HashMap, env, fs, path::Path};
 
@@ -12,7 +12,7 @@ use super::{
     work::Work,
 };
 
-/// An image with the programs of all databases, each image's first layer.
+/// An image with the programs of all these servers, each image's first layer.
 pub(crate) struct Debian {
     suite: String,
     anew: bool,
@@ -30,7 +30,7 @@ impl Debian {
         revision(FILES, &format!("{} {PACKAGES}", self.suite))
     }
 
-    /// The version of a database in it; makes it first if it must.
+    /// The version of a server in it; makes it first if it must.
     pub(crate) async fn version_of(&mut self, server: Server, work: &Work, steps: &Steps) -> Result<String> {
         let label = version_label(server.name());
         if self.versions.is_none() {
@@ -151,7 +151,7 @@ async fn installed(root: &Path, steps: &Steps) -> Result<String> {
     steps.output(command).await
 }
 
-/// The labels with the databases' own versions.
+/// The labels with the servers' own versions.
 fn versions(installed: &str) -> Vec<(String, String)> {
     let packages = installed.lines().filter_map(|line| line.split_once(' '));
     packages
@@ -159,6 +159,7 @@ fn versions(installed: &str) -> Vec<(String, String)> {
             let server = match package {
                 "mariadb-server-core" => Server::Mariadb,
                 "redis-server" => Server::Redis,
+                "rabbitmq-server" => Server::Rabbitmq,
                 _ if package.strip_prefix("postgresql-").is_some_and(is_number) => Server::Postgres,
                 _ => return None,
             };
@@ -188,10 +189,10 @@ fn on_path(program: &str) -> bool {
 
 const IMAGE: &str = "localhost/leasehold/debian:local";
 /// `postgresql` is whichever version the suite has.
-const PACKAGES: &str = "postgresql,mariadb-server-core,mariadb-client-core,redis-server";
+const PACKAGES: &str = "postgresql,mariadb-server-core,mariadb-client-core,redis-server,rabbitmq-server";
 pub(crate) const FILES: Files = files!("debian": "prepare.sh");
 const INSTEAD: &str = "pull the public images (`docker pull postgres:18`, and so on), or let \
-                       LEASEHOLD_IMAGE_OPENBAO, _POSTGRES, _MARIADB and _REDIS name images that are there";
+                       LEASEHOLD_IMAGE_OPENBAO, _POSTGRES, _MARIADB, _REDIS and _RABBITMQ name images that are there";
 
 #[cfg(test)]
 mod tests {
@@ -200,9 +201,14 @@ mod tests {
     #[test]
     fn versions_are_those_of_the_servers() {
         let installed = "mariadb-server-core 1:10.11.18-0+deb12u1\npostgresql-15 15.18-0+deb12u1\n\
-                         postgresql-client-15 15.18-0+deb12u1\npostgresql 15+248\nredis-server 5:7.0.15-1~deb12u5\n";
+                         postgresql-client-15 15.18-0+deb12u1\npostgresql 15+248\nrabbitmq-server 3.10.8-1.1+deb12u1\nredis-server 5:7.0.15-1~deb12u5\n";
         let label = |name: &str, version: &str| (version_label(name), version.to_owned());
-        let expected = [label("mariadb", "10.11.18"), label("postgres", "15.18"), label("redis", "7.0.15")];
+        let expected = [
+            label("mariadb", "10.11.18"),
+            label("postgres", "15.18"),
+            label("rabbitmq", "3.10.8"),
+            label("redis", "7.0.15"),
+        ];
         assert_eq!(versions(installed), expected);
     }
 

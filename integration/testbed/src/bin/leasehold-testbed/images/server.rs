@@ -1,4 +1,4 @@
-//! The four servers, and what their images are made of.
+//! The servers, and what their images are made of.
 
 use std::fmt;
 
@@ -12,6 +12,7 @@ pub(crate) enum Server {
     Postgres,
     Mariadb,
     Redis,
+    Rabbitmq,
 }
 
 /// A file's name and its content.
@@ -26,7 +27,8 @@ macro_rules! files {
 pub(crate) use files;
 
 impl Server {
-    pub(crate) const ALL: [Self; 4] = [Self::Openbao, Self::Postgres, Self::Mariadb, Self::Redis];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Openbao, Self::Postgres, Self::Mariadb, Self::Redis, Self::Rabbitmq];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -34,6 +36,7 @@ impl Server {
             Self::Postgres => "postgres",
             Self::Mariadb => "mariadb",
             Self::Redis => "redis",
+            Self::Rabbitmq => "rabbitmq",
         }
     }
 
@@ -48,12 +51,13 @@ impl Server {
             Self::Postgres => Image::Postgres,
             Self::Mariadb => Image::MariaDb,
             Self::Redis => Image::Redis,
+            Self::Rabbitmq => Image::RabbitMq,
         }
     }
 
     /// The name that its image is given.
     pub(crate) fn tag(self) -> &'static str {
-        // Each of the four has one.
+        // Each of them has one.
         self.image().local().unwrap_or_default()
     }
 
@@ -63,6 +67,7 @@ impl Server {
             Self::Postgres => files!("postgres": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
             Self::Mariadb => files!("mariadb": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
             Self::Redis => files!("redis": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
+            Self::Rabbitmq => files!("rabbitmq": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
         }
     }
 }
