@@ -10,8 +10,8 @@ use leasehold_core::{Error, ErrorKind, Party, Result, Vault};
 
 use crate::{AppRole, GivenToken, Jwt, Kubernetes, Login, TlsCertificate, TokenFile, UserPass};
 
-/// Picks a login that fits the process's environment: the one that `VAULT_AUTH_METHOD` names, else an explicit token, a
-/// token file, an AppRole, or the pod's service account. `role` is what to log in for unless `VAULT_ROLE` says otherwise.
+/// Picks a login that fits the process's environment: the one that `VAULT_AUTH_METHOD` names, else a token, a token file
+/// or an AppRole that is named, else `~/.vault-token`, else the pod's service account. `role` is what to log in for unless `VAULT_ROLE` says otherwise.
 /// The crate's documentation has the table.
 ///
 /// ```no_run
@@ -63,7 +63,7 @@ impl Detection<'_> {
     fn named(&self, method: &str) -> Result<Login> {
         let lacks = |what: &str| configuration(format!("VAULT_AUTH_METHOD is {method}, but {what}"));
         match method {
-            "token" => self.token().ok_or_else(|| {
+            "token" => self.named_token().or_else(|| self.token_at_home()).ok_or_else(|| {
                 lacks("VAULT_TOKEN and VAULT_TOKEN_PATH are not set, and there is no ~/.vault-token")
             }),
             "approle" => self.approle().ok_or_else(|| lacks("VAULT_ROLE_ID is not set")),
@@ -80,7 +80,8 @@ impl Detection<'_> {
     }
 
     fn first_that_fits(&self) -> Result<Login> {
-        if let Some(login) = self.token().or_else(|| self.approle()) {
+        let named = self.named_token().or_else(|| self.approle());
+        if let Some(login) = named.or_else(|| self.token_at_home()) {
             return Ok(login);
         }
         // A file that was named is used even if it is missing: that error is more helpful than "nothing fits".
@@ -98,14 +99,19 @@ impl Detection<'_> {
         )))
     }
 
-    fn token(&self) -> Option<Login> {
-        let (environment, vault) = (self.environment, self.vault.clone());
-        if let Some(token) = environment.variable("TOKEN") {
+    fn named_token(&self) -> Option<Login> {
+        let vault = self.vault.clone();
+        if let Some(token) = self.environment.variable("TOKEN") {
             return Some(Box::new(GivenToken::new(vault, token)));
         }
-        let named = environment.variable("TOKEN_PATH").map(PathBuf::from);
-        let path = named.or_else(|| environment.token_at_home().filter(|path| path.is_file()))?;
+        let path = self.environment.variable("TOKEN_PATH")?;
         Some(Box::new(TokenFile::new(vault, path)))
+    }
+
+    /// What a developer's `vault login` leaves there: after everything that was named.
+    fn token_at_home(&self) -> Option<Login> {
+        let path = self.environment.token_at_home().filter(|path| path.is_file())?;
+        Some(Box::new(TokenFile::new(self.vault.clone(), path)))
     }
 
     fn approle(&self) -> Option<Login> {

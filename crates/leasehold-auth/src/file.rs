@@ -1,10 +1,19 @@
 //! Secrets in small files.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use leasehold_core::{Error, ErrorKind, Party, Result, SecretString};
 use tokio::{
     fs,
+    task::spawn_blocking,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -30,12 +39,38 @@ pub(crate) async fn read_password(path: &Path, what: &str) -> Result<SecretStrin
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned().into())
 }
 
-/// As [`read_secret`], for whoever looks again later if there is nothing to be read now.
-pub(crate) async fn peek_secret(path: &Path) -> Option<SecretString> {
-    let text = timeout(LONGEST_READ, fs::read_to_string(path)).await.ok()?.ok()?;
-    let word = text.trim();
-    let usable = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic());
-    usable.then(|| word.to_owned().into())
+/// Looks at a file again and again, with one look at a time: on a network volume that hangs, each would take a thread.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    looking: Arc<AtomicBool>,
+}
+
+impl Looks {
+    /// As [`read_secret`], for whoever looks again later if there is nothing to be read now.
+    pub(crate) async fn secret_in(&self, path: &Path) -> Option<SecretString> {
+        if self.looking.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let (path, looking) = (path.to_owned(), self.looking.clone());
+        let look = spawn_blocking(move || {
+            let text = std::fs::read_to_string(path);
+            looking.store(false, Ordering::Release);
+            text
+        });
+        let text = timeout(LONGEST_READ, look).await.ok()?.ok()?.ok()?;
+        let word = text.trim();
+        let usable = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic());
+        usable.then(|| word.to_owned().into())
+    }
+}
+
+/// Whether there is nothing in it yet.
+pub(crate) async fn is_unwritten(path: &Path) -> bool {
+    match timeout(LONGEST_READ, fs::metadata(path)).await {
+        Ok(Ok(file)) => file.is_file() && file.len() == 0,
+        Ok(Err(problem)) => problem.kind() == io::ErrorKind::NotFound,
+        Err(_) => false,
+    }
 }
 
 /// What is in the file, which is not only white space.

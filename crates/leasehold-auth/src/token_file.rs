@@ -14,7 +14,7 @@ use leasehold_core::{
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    file::{peek_secret, read_secret},
+    file::{Looks, is_unwritten, read_secret},
     lookup,
 };
 
@@ -22,7 +22,8 @@ use crate::{
 /// while it can be, and never revoked.
 ///
 /// Its writer should replace the file (write another, then rename it), or a half-written token may be tried. A file that
-/// goes away, is empty, or holds a token that is no longer valid, displaces nothing.
+/// goes away, is empty, or holds a token that is no longer valid, displaces nothing. At the start one that is not there yet
+/// is waited for, as long as the keeper waits for a Vault that is down.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -33,22 +34,22 @@ use crate::{
 /// let login = TokenFile::new(vault, "/vault/secrets/token");
 /// # }
 /// ```
-#[derive(Clone)]
 pub struct TokenFile {
     vault: Arc<dyn Vault>,
     path: PathBuf,
     /// What was read last, whatever came of it.
-    tried: Arc<Mutex<Option<SecretString>>>,
+    tried: Mutex<Option<SecretString>>,
+    looks: Looks,
 }
 
 impl TokenFile {
     /// Uses the token in the file at `path`.
     pub fn new(vault: Arc<dyn Vault>, path: impl AsRef<Path>) -> Self {
-        Self { vault, path: path.as_ref().to_owned(), tried: Arc::default() }
+        Self { vault, path: path.as_ref().to_owned(), tried: Mutex::default(), looks: Looks::default() }
     }
 
     async fn holds_another(&self) -> bool {
-        let Some(value) = peek_secret(&self.path).await else { return false };
+        let Some(value) = self.looks.secret_in(&self.path).await else { return false };
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         tried.as_ref().is_none_or(|tried| tried.expose_secret() != value.expose_secret())
     }
@@ -59,7 +60,13 @@ impl Provider for TokenFile {
     type Secret = Token;
 
     async fn issue(&self) -> Result<Grant<Token>> {
-        let value = read_secret(&self.path, "the token").await?;
+        let value = match read_secret(&self.path, "the token").await {
+            Err(error) if is_unwritten(&self.path).await => {
+                // Whoever writes it may be about to: an agent that starts beside the service.
+                return Err(Error::new(ErrorKind::NotYet, Party::File, error.message()));
+            }
+            read => read?,
+        };
         *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.clone());
         lookup::grant(&*self.vault, value).await.map_err(|error| match error.kind() {
             // Another may be written at any moment: it is looked for as one looks for a login to work again.
@@ -87,6 +94,13 @@ impl Provider for TokenFile {
 
     fn name(&self) -> String {
         format!("token file {}", self.path.display())
+    }
+}
+
+/// Another reader of the same file, which has tried nothing yet.
+impl Clone for TokenFile {
+    fn clone(&self) -> Self {
+        Self::new(self.vault.clone(), &self.path)
     }
 }
 

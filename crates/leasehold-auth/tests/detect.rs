@@ -70,6 +70,13 @@ fn a_variable_that_is_empty_is_not_set() {
 }
 
 #[test]
+fn what_is_named_comes_before_what_a_developer_left_at_home() {
+    let home = home(true);
+    let variables = [("HOME", text(home.path())), ("VAULT_ROLE_ID", "id")];
+    assert_eq!(detect(&variables).unwrap(), "auth/approle/login");
+}
+
+#[test]
 fn then_an_approle_and_the_auth_mount_is_that_of_any_login() {
     let home = home(false);
     let mut variables =

@@ -135,6 +135,29 @@ async fn a_token_file_shows_when_there_is_another_token_in_it() {
     assert!(!look().await, "what was tried is no news, whatever came of it");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_file_that_is_not_written_yet_is_waited_for_and_each_reader_has_its_own_eyes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let first = TokenFile::new(Arc::new(Scripted::default()), &path);
+    let second = first.clone();
+    for content in [None, Some("")] {
+        if let Some(content) = content {
+            fs::write(&path, content).unwrap();
+        }
+        let error = first.issue().await.unwrap_err();
+        assert_eq!((error.kind(), error.party()), (ErrorKind::NotYet, Party::File), "{error}");
+    }
+    fs::write(&path, "two words").unwrap();
+    assert_eq!(first.issue().await.unwrap_err().kind(), ErrorKind::Configuration);
+    fs::write(&path, "hvs.one").unwrap();
+    let record = record(first.issue().await.unwrap());
+    second.issue().await.unwrap();
+    fs::write(&path, "hvs.two").unwrap();
+    first.issue().await.unwrap();
+    assert!(timeout(Duration::from_secs(5), second.changed(&record)).await.is_ok());
+}
+
 #[tokio::test]
 async fn a_certificate_is_all_that_is_sent_but_for_the_role() {
     let vault = Arc::new(Scripted::default());

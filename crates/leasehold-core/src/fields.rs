@@ -81,7 +81,7 @@ impl Fields {
     ///
     /// # Errors
     /// [`Configuration`](ErrorKind::Configuration) if it does not fit. The error says which field and what was expected,
-    /// never what is there.
+    /// never what is there. (serde forgets the path within what is `flatten`ed or `untagged`: then it is "all of it".)
     ///
     /// ```
     /// use leasehold_core::{Fields, SecretString};
@@ -114,7 +114,7 @@ impl Fields {
         if let Some(field) = quoted("missing field `") {
             return format!("there is no field `{field}`{inside}");
         }
-        let about_the_value = ["invalid type: ", "invalid value: ", "invalid length: ", "unknown variant `"];
+        let about_the_value = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant `"];
         let expected = said.rsplit_once(", expected ").map(|(_, expected)| expected);
         match expected.filter(|expected| !self.holds(expected)) {
             Some(expected) if about_the_value.iter().any(|words| said.starts_with(words)) => {
@@ -189,6 +189,7 @@ mod tests {
         limits: HashMap<String, u8>,
         #[serde(default)]
         mode: Mode,
+        pair: Option<(String, String)>,
         #[serde(default)]
         nodes: Vec<Node>,
     }
@@ -229,6 +230,7 @@ mod tests {
             ("/limits", json!({ "cpu": "hunter2, expected nothing" }), "`limits.cpu` is not u8"),
             ("/limits", json!("hunter2"), "`limits` is not a map"),
             ("/mode", json!("hunter2"), "`mode` is not `fast` or `safe`"),
+            ("/pair", json!(["hunter2"]), "`pair` is not a tuple of size 2"),
             ("/nodes", json!([{ "name": "a" }, {}]), "there is no field `name` in `nodes[1]`"),
             ("/nodes", json!([{ "name": "a", "x": "hunter2" }]), "`nodes[0].x` is a field too many"),
             ("/nodes", json!([{ "name": "a", "weight": "hunter2" }]), "`nodes[0].weight` is refused"),

@@ -115,7 +115,7 @@ impl<S> Grant<S> {
         self
     }
 
-    /// Says which version of the secret this is.
+    /// Says which version of the secret this is: of what is not made for us, but read, and replaced by somebody else.
     #[must_use]
     pub fn version(mut self, version: impl Into<String>) -> Self {
         self.version = Some(version.into());

@@ -57,10 +57,10 @@ pub trait Vault: Send + Sync {
     ///
     /// # Errors
     /// [`LoginRefused`](ErrorKind::LoginRefused) if the token has expired, or was used before: then somebody else has
-    /// what was meant for us. Attempts that got no answer fail with the kinds of any request, and may be made again.
+    /// what was meant for us. Other attempts fail with the kinds of any request, and may be made again.
     async fn unwrap(&self, wrapping: &Token) -> Result<Answer> {
         let unwrapped = self.write(wrapping, "sys/wrapping/unwrap", Body::new()).await;
-        unwrapped.map_err(|error| if is_final(error.kind()) { taken(&error) } else { error })
+        unwrapped.map_err(|error| if is_taken(error.kind()) { taken(&error) } else { error })
     }
 
     /// Asks what the server knows of a token.
@@ -69,10 +69,9 @@ pub trait Vault: Send + Sync {
     }
 }
 
-/// The server has spoken; otherwise it may be asked again.
-fn is_final(kind: ErrorKind) -> bool {
-    use ErrorKind::{NotReplicated, RateLimited, Redirected, Sealed, Unreachable};
-    !matches!(kind, Unreachable | Sealed | RateLimited | NotReplicated | Redirected)
+/// Whether the server says that there is no such wrapping token. Everything else leaves it as it is.
+fn is_taken(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::LoginRefused | ErrorKind::Denied | ErrorKind::DeadToken)
 }
 
 fn taken(error: &Error) -> Error {

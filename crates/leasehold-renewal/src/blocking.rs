@@ -330,6 +330,10 @@ impl<P: Provider> Provider for Resident<P> {
         self.provider.revoke(of).await
     }
 
+    async fn changed(&self, of: &Record<Self::Secret>) {
+        self.provider.changed(of).await
+    }
+
     fn name(&self) -> String {
         self.provider.name()
     }

@@ -173,8 +173,8 @@ impl<P: Provider> Task<P> {
                 }
                 () = changed(&*clock, &self.provider, &self.record, &self.known) => {
                     debug!("the provider has another");
-                    let reason = self.known.replace.map_or(Reason::Changed, |(reason, _)| reason);
-                    (self.known.replace, self.known.failure) = (Some((reason, clock.now())), None);
+                    // Whatever was to become of the old one, and however slowly.
+                    (self.known.replace, self.known.failure) = (Some((Reason::Changed, clock.now())), None);
                 }
                 () = sleep_until(&*clock, self.revocations.next_at()) => {
                     let bound = self.patience();
@@ -594,7 +594,7 @@ async fn token_superseded<S>(record: &Record<S>, known: &Known) {
 
 /// However often the provider says so, requests keep their distance.
 async fn changed<P: Provider>(clock: &dyn Clock, provider: &P, record: &Record<P::Secret>, known: &Known) {
-    if known.failure.is_none() && known.replace.is_some_and(|(_, at)| at <= clock.now()) {
+    if known.failure.is_none() && known.replace.is_some_and(|(reason, _)| reason == Reason::Changed) {
         // It is about to be asked.
         pending().await
     }
@@ -617,7 +617,7 @@ fn usual_ttl<S>(record: &Record<S>) -> Option<Duration> {
 
 /// Whether it is not made for us, but read: what somebody else replaces, such as the password of a static role.
 fn is_only_read<S>(record: &Record<S>) -> bool {
-    record.version().is_some() && !record.lease().renewable()
+    record.version().is_some() && record.lease().id().is_empty() && !record.lease().renewable()
 }
 
 /// Whether it is replaced for a reason that a pool, or a server, may give again and again.

@@ -67,6 +67,19 @@ fn a_rotation_is_waited_for() {
 }
 
 #[test]
+fn what_shows_that_it_has_changed_is_followed_long_before_its_end() {
+    let _alone = alone();
+    let server = Server::lending(LONG);
+    let login = Runtime::start().unwrap().keep(server.clone()).unwrap();
+    let mut current = login.current();
+    server.set(|state| state.another = true);
+    let next = blocking::changed(&mut current, PATIENCE).unwrap().expect("it shows");
+    assert_eq!(next.secret().username(), "user-2");
+    drop(next);
+    login.shutdown().unwrap();
+}
+
+#[test]
 fn one_who_waits_hears_of_the_end_at_once() {
     let _alone = alone();
     let login = Runtime::start().unwrap().keep(Server::lending(LONG)).unwrap();
@@ -349,6 +362,8 @@ struct State {
     requests: Vec<&'static str>,
     live: Vec<String>,
     issued: u64,
+    /// Whether there is another to be had, which shows.
+    another: bool,
 }
 
 impl Server {
@@ -392,6 +407,7 @@ impl Provider for Server {
     async fn issue(&self) -> Result<Grant<Credentials>> {
         self.enter("issue").await?;
         let mut state = self.state();
+        state.another = false;
         state.issued += 1;
         let name = format!("user-{}", state.issued);
         state.live.push(name.clone());
@@ -408,6 +424,12 @@ impl Provider for Server {
         self.enter("revoke").await?;
         self.state().live.retain(|name| name != of.secret().username());
         Ok(Revoked::Done)
+    }
+
+    async fn changed(&self, _: &Record<Credentials>) {
+        while !self.state().another {
+            sleep_until(&SystemClock, SystemClock.now() + Duration::from_millis(20)).await;
+        }
     }
 
     fn name(&self) -> String {

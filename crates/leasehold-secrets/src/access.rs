@@ -1,10 +1,13 @@
 //! The server, and the token in use: what every provider asks with.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use leasehold_core::{
-    Answer, Body, Current, Error, ErrorKind, Fields, Grant, Issued, Lease, Party, Record, Renewed, Result,
-    Revoked, Token, Vault,
+    Answer, Body, Current, Error, ErrorKind, Fields, Generation, Grant, Issued, Lease, Party, Record,
+    Renewed, Result, Revoked, Token, Vault,
 };
 
 /// What to ask for.
@@ -21,15 +24,16 @@ impl Request {
     }
 }
 
-#[derive(Clone)]
 pub(crate) struct Access {
     vault: Arc<dyn Vault>,
     token: Current<Token>,
+    /// Which token the last answer said is dead.
+    dead: Mutex<Option<Generation>>,
 }
 
 impl Access {
     pub(crate) fn new(vault: Arc<dyn Vault>, token: Current<Token>) -> Self {
-        Self { vault, token }
+        Self { vault, token, dead: Mutex::default() }
     }
 
     /// Obtains what has a lease under the token in use.
@@ -53,8 +57,7 @@ impl Access {
                 Ok(Grant::new(secret, lease).under(token))
             }
             Err(error) => {
-                // Nobody else will ever know of this lease.
-                let _ = self.vault.revoke_lease(token.secret(), answer.lease().id()).await;
+                self.give_back(token.secret(), answer.lease()).await;
                 Err(at(&request.path, &error))
             }
         }
@@ -96,6 +99,24 @@ impl Access {
         Ok(token)
     }
 
+    /// Waits until there is another token than the one that the last answer said is dead: what hangs from no token is woken
+    /// by no successor, and a dead one is asked with ever more slowly.
+    pub(crate) async fn revived(&self) {
+        let dead = *self.dead();
+        let mut newer = self.token.clone();
+        loop {
+            match (dead, self.token.get()) {
+                (Some(dead), Ok(token)) if token.generation() != dead => return,
+                (Some(_), Ok(_)) if newer.changed().await.is_ok() => {}
+                _ => std::future::pending().await,
+            }
+        }
+    }
+
+    fn dead(&self) -> MutexGuard<'_, Option<Generation>> {
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn current(&self) -> &Current<Token> {
         &self.token
     }
@@ -106,7 +127,16 @@ impl Access {
             None => self.vault.read(token.secret(), &request.path).await,
             Some(body) => self.vault.write(token.secret(), &request.path, body.clone()).await,
         };
+        let is_dead = answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::DeadToken);
+        *self.dead() = is_dead.then(|| token.generation());
         answer.map_err(|error| self.report_dead(token, error))
+    }
+
+    /// Ends a lease that nobody else will ever know of.
+    pub(crate) async fn give_back(&self, token: &Token, lease: &Lease) {
+        if !lease.id().is_empty() {
+            let _ = self.vault.revoke_lease(token, lease.id()).await;
+        }
     }
 
     async fn cut(&self, token: &Token, lease: Lease, first_ttl: Option<Duration>) -> Lease {
@@ -138,6 +168,13 @@ impl Access {
             self.token.reject(token.generation(), ErrorKind::DeadToken);
         }
         error
+    }
+}
+
+/// Another user of the same token, which has asked for nothing yet.
+impl Clone for Access {
+    fn clone(&self) -> Self {
+        Self::new(self.vault.clone(), self.token.clone())
     }
 }
 

@@ -149,8 +149,10 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Provider for Kv<T> {
         };
         let (fields, version) = self.read(&answer).map_err(|error| at(&path, &error))?;
         let value = fields.decode().map_err(|error| at(&path, &error))?;
-        let grant = Grant::new(value, Lease::endless().polled(self.every)).version(version);
-        Ok(if self.engine == Engine::Cubbyhole { grant.under(token) } else { grant })
+        Ok(match self.engine {
+            Engine::Cubbyhole => Grant::new(value, Lease::endless()).version(version).under(token),
+            _ => Grant::new(value, Lease::endless().polled(self.every)).version(version),
+        })
     }
 
     async fn renew(&self, _: &Record<T>) -> Result<Renewed> {
@@ -159,6 +161,10 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Provider for Kv<T> {
 
     async fn revoke(&self, _: &Record<T>) -> Result<Revoked> {
         Ok(Revoked::NotOurs)
+    }
+
+    async fn changed(&self, _: &Record<T>) {
+        self.access.revived().await
     }
 
     fn name(&self) -> String {

@@ -109,7 +109,13 @@ impl Provider for Pki {
     async fn issue(&self) -> Result<Grant<Certificate>> {
         let (token, request) = (self.access.token()?, self.request());
         let answer = self.access.ask(&token, &request).await?;
-        let certificate = Certificate::of(answer.data()).map_err(|error| at(&request.path, &error))?;
+        let certificate = match Certificate::of(answer.data()) {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                self.access.give_back(token.secret(), answer.lease()).await;
+                return Err(at(&request.path, &error));
+            }
+        };
         if !answer.lease().id().is_empty() {
             let lease = answer.lease().clone();
             return Ok(Grant::new(certificate, lease).under(token));
@@ -124,6 +130,10 @@ impl Provider for Pki {
 
     async fn revoke(&self, of: &Record<Certificate>) -> Result<Revoked> {
         self.access.revoke(of).await
+    }
+
+    async fn changed(&self, _: &Record<Certificate>) {
+        self.access.revived().await
     }
 
     fn name(&self) -> String {

@@ -18,7 +18,11 @@ use rustls::{
 use crate::Certificate;
 
 /// Shows the current certificate in every new handshake, as a server or as a client. Connections that are open keep
-/// theirs.
+/// theirs; so do sessions that are resumed, in which nobody shows any: turn resumption off where a certificate that has
+/// expired must not let anybody in.
+///
+/// A certificate with a lease (`generate_lease`) is in use while it is shown, and is not revoked before: drop what holds
+/// the resolver before the keeper's shut-down.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -43,6 +47,8 @@ pub struct CertificateResolver {
 /// Reading a key costs more than a look at which generation is current.
 struct Read {
     latest: Arc<CertifiedKey>,
+    /// Who shows it uses it; without a lease there is nothing that use could keep alive.
+    _in_use: Option<Arc<Issued<Certificate>>>,
     /// Which generation was looked at last, whether or not it could be used.
     looked_at: Generation,
 }
@@ -56,7 +62,7 @@ impl CertificateResolver {
     pub fn new(current: Current<Certificate>, provider: Arc<CryptoProvider>) -> Result<Self> {
         let issued = current.get()?;
         let latest = Arc::new(certified(&issued, &provider)?);
-        let read = Mutex::new(Read { latest, looked_at: issued.generation() });
+        let read = Mutex::new(Read { latest, looked_at: issued.generation(), _in_use: leased(issued) });
         Ok(Self { current, provider, read })
     }
 
@@ -68,7 +74,7 @@ impl CertificateResolver {
         {
             read.looked_at = issued.generation();
             match certified(&issued, &self.provider) {
-                Ok(key) => read.latest = Arc::new(key),
+                Ok(key) => (read.latest, read._in_use) = (Arc::new(key), leased(issued)),
                 Err(error) => self.current.reject(issued.generation(), error.kind()),
             }
         }
@@ -96,6 +102,10 @@ impl fmt::Debug for CertificateResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CertificateResolver").field("secret", &self.current.name()).finish_non_exhaustive()
     }
+}
+
+fn leased(issued: Arc<Issued<Certificate>>) -> Option<Arc<Issued<Certificate>>> {
+    (!issued.lease().id().is_empty()).then_some(issued)
 }
 
 fn certified(issued: &Issued<Certificate>, provider: &CryptoProvider) -> Result<CertifiedKey> {

@@ -109,6 +109,10 @@ impl Provider for StaticRole {
         Ok(Revoked::NotOurs)
     }
 
+    async fn changed(&self, _: &Record<Credentials>) {
+        self.access.revived().await
+    }
+
     fn name(&self) -> String {
         self.path()
     }

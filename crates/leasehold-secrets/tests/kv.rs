@@ -10,6 +10,7 @@ use leasehold_core::{
 };
 use leasehold_secrets::Kv;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 #[derive(Debug, serde::Deserialize)]
 struct Mail {
@@ -168,4 +169,20 @@ async fn the_last_use_of_a_token_is_not_spent_on_a_poll() {
     assert_eq!(v2(&scene).issue().await.unwrap_err().kind(), ErrorKind::NotYet);
     assert!(scene.vault.asked().is_empty());
     assert!(scene.tokens.rejections.try_recv().is_ok(), "its keeper is to get another");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_successor_of_a_dead_token_is_heard_of() {
+    let mut scene = Scene::new();
+    scene.vault.answers("secret/data/pipeline/mail", entry(1, &mail()));
+    let kv = v2(&scene);
+    let record = scene.record(kv.issue().await.unwrap());
+    scene.vault.fails("secret/data/pipeline/mail", ErrorKind::DeadToken);
+    assert_eq!(kv.issue().await.unwrap_err().kind(), ErrorKind::DeadToken);
+    assert!(timeout(Duration::from_secs(60), kv.changed(&record)).await.is_err(), "there is none yet");
+    scene.log_in("two");
+    timeout(Duration::from_secs(1), kv.changed(&record)).await.unwrap();
+    scene.vault.answers("secret/data/pipeline/mail", entry(1, &mail()));
+    kv.issue().await.unwrap();
+    assert!(timeout(Duration::from_secs(60), kv.changed(&record)).await.is_err(), "it was heard of");
 }

@@ -98,7 +98,7 @@ async fn keys_and_certificates_of_a_database_are_read_and_not_shown() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_wrapped_is_a_type_of_ones_own_and_a_theft_is_told() {
-    use ErrorKind::{Denied, LoginRefused, Sealed, Unexpected, Unreachable};
+    use ErrorKind::{Configuration, Denied, LoginRefused, Unexpected, Unreachable};
     let scene = Scene::new();
     let wrapping = Token::new("hvs.wrapping".to_owned());
     scene.vault.answers("sys/wrapping/unwrap", json!({ "serial": 7, "key": "hunter2" }));
@@ -106,12 +106,14 @@ async fn what_was_wrapped_is_a_type_of_ones_own_and_a_theft_is_told() {
     assert_eq!((signed.serial, signed.key.expose_secret()), (7, "hunter2"));
     assert_eq!(scene.vault.asked(), ["hvs.wrapping sys/wrapping/unwrap {}"]);
     let mut answers = Vec::new();
-    for kind in [Unexpected, Denied, Unreachable, Sealed] {
+    for kind in [LoginRefused, Denied, Unreachable, Configuration, Unexpected] {
         scene.vault.fails("sys/wrapping/unwrap", kind);
         let error = leasehold_secrets::unwrap::<Signed>(&*scene.vault, &wrapping).await.unwrap_err();
         let text = format!("{error} {error:?}");
         assert!(!text.contains("hvs.wrapping"), "{text}");
         answers.push((error.kind(), text.contains("stolen")));
     }
-    assert_eq!(answers, [(LoginRefused, true), (LoginRefused, true), (Unreachable, false), (Sealed, false)]);
+    let untouched = [(Unreachable, false), (Configuration, false), (Unexpected, false)];
+    assert_eq!(answers[..2], [(LoginRefused, true), (LoginRefused, true)]);
+    assert_eq!(answers[2..], untouched, "the wrapping token is as it was");
 }

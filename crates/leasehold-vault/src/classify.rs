@@ -144,6 +144,12 @@ const ROWS: &[Row] = &[
         kind: ErrorKind::RenewalFailed,
     },
     Row { statuses: &[400, 403], on: On::Login, says: &[], kind: ErrorKind::LoginRefused },
+    Row {
+        statuses: &[400],
+        on: On::NoLogin,
+        says: &["wrapping token is not valid"],
+        kind: ErrorKind::LoginRefused,
+    },
     Row { statuses: &[400], on: On::NoLogin, says: NOT_FOUND, kind: ErrorKind::NotFound },
     // A certificate's names, a database that takes no keys: what was asked for, or what its role says, is to be corrected.
     Row {

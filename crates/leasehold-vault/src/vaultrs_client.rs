@@ -7,8 +7,9 @@ use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
 
 use crate::{Client, unexpected};
 
-/// A vaultrs client with a token that stays valid while this is held: it is one more user of the token, which is not
-/// revoked before. Drop it when done, and make another for the token's successor.
+/// A vaultrs client with a token that is not revoked while this is held: it is one more user of the token. A token that
+/// has a successor is not renewed any more all the same, so drop this when done, and make another. What it asks is not
+/// counted where a token has few uses.
 ///
 /// vaultrs itself prints tokens in the `Debug` of its types, puts answers into its errors, and logs each failure at ERROR.
 pub struct Vaultrs {

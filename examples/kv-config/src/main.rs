@@ -1,11 +1,12 @@
 //! Says what its configuration is, and says it again when somebody writes another.
 //!
 //! ```console
-//! $ vault kv put secret/pipeline/mail host=mail.example port=587 password=s3cret
+//! $ echo '{"host": "mail.example", "port": 587, "password": "s3cret"}' | vault kv put secret/pipeline/mail -
 //! $ VAULT_ADDR=… VAULT_TOKEN=… cargo run --package kv-config
 //! ```
 //!
-//! The policy needs `read` on `secret/data/pipeline/mail`.
+//! (`vault kv put … port=587` would store a text, which is no `u16`, and be told so.) The policy needs `read` on
+//! `secret/data/pipeline/mail`.
 
 use std::{sync::Arc, time::Duration};
 

@@ -30,7 +30,13 @@ impl Provider for TokenRole {
     /// One attempt: the keeper tries again, at a pace that fits the error's kind.
     async fn issue(&self) -> Result<Grant<Token>> {
         let maker = self.maker.get()?;
-        let answer = self.vault.write(maker.secret(), &self.name(), Body::new()).await?;
+        let answer =
+            self.vault.write(maker.secret(), &self.name(), Body::new()).await.inspect_err(|error| {
+                // Its keeper is to get another; that one's successor wakes ours.
+                if error.kind() == ErrorKind::DeadToken {
+                    self.maker.reject(maker.generation(), ErrorKind::DeadToken);
+                }
+            })?;
         let Some(auth) = answer.auth() else {
             return Err(Error::new(ErrorKind::Unexpected, Party::Vault, "the answer holds no token"));
         };

@@ -7,10 +7,10 @@ use leasehold_core::Current;
 use leasehold_secrets::{Certificate, CertificateResolver};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    client::WebPkiServerVerifier,
+    client::{Resumption, WebPkiServerVerifier},
     crypto::{CryptoProvider, aws_lc_rs::default_provider},
     pki_types::{CertificateDer, pem::PemObject as _},
-    server::WebPkiClientVerifier,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -24,7 +24,11 @@ pub fn server(certificate: Current<Certificate>) -> Result<ServerConfig> {
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build()?;
     let resolver = CertificateResolver::new(certificate, provider.clone())?;
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(config.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(resolver)))
+    let mut config = config.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(resolver));
+    // In a session that is resumed nobody shows a certificate: a client whose own has long expired would stay in.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
 }
 
 /// Settings of a client that shows the current certificate, to a server with one of the same authority.
@@ -33,8 +37,9 @@ pub fn client(certificate: Current<Certificate>) -> Result<ClientConfig> {
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build()?;
     let resolver = CertificateResolver::new(certificate, provider.clone())?;
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let config = config.with_webpki_verifier(verifier);
-    Ok(config.with_client_cert_resolver(Arc::new(resolver)))
+    let mut config = config.with_webpki_verifier(verifier).with_client_cert_resolver(Arc::new(resolver));
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
 /// Answers each connection with what it sends, for as long as it is open, whatever becomes of its certificate.

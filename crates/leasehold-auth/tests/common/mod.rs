@@ -68,7 +68,7 @@ impl Vault for Scripted {
         }
         match self.wrapped.lock().unwrap().take() {
             Some(Value::Object(data)) => Ok(Answer::new(Lease::endless(), data, None, Vec::new())),
-            _ => Err(Error::new(ErrorKind::Unexpected, Party::Vault, "wrapping token is not valid")),
+            _ => Err(Error::new(ErrorKind::LoginRefused, Party::Vault, "wrapping token is not valid")),
         }
     }
 }

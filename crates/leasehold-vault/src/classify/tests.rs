@@ -39,6 +39,7 @@ fn what_openbao_says() {
     let table: &[(Asked<'_>, u16, &str, ErrorKind)] = &[
         (creds(), 400, "unknown role: nope", NotFound),
         (creds(), 400, "unsupported credential_type: \"rsa_private_key\"", Configuration),
+        (write("sys/wrapping/unwrap"), 400, "wrapping token is not valid or does not exist", LoginRefused),
         (write("pki/issue/web"), 400, "common name a.b not allowed by this role", Configuration),
         (read("database/static-creds/nope"), 400, "unknown role: nope", NotFound),
         (

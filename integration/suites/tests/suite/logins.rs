@@ -227,9 +227,15 @@ async fn a_certificate_serves_and_one_that_is_missing_or_unknown_does_not() {
     let other = TlsCertificate::new(shown.clone()).role("other");
     let nobody = TlsCertificate::new(shown.clone()).role("nobody");
     let elsewhere = TlsCertificate::new(shown.clone()).mount("nowhere");
-    for login in [plain, other, nobody, elsewhere] {
+    for (login, said) in [
+        (plain, "no client certificate found"),
+        (other, "no chain matching all constraints"),
+        (nobody, "invalid certificate"),
+        (elsewhere, "where no login is mounted"),
+    ] {
         let error = stage.refusal(login, &[]).await;
         assert_eq!((error.kind(), error.party()), (ErrorKind::LoginRefused, Party::Vault), "{error}");
+        assert!(error.message().contains(said), "{error}");
     }
     let without: Arc<dyn Vault> = Arc::new(over_tls().build().unwrap());
     let error = stage.refusal(TlsCertificate::new(without), &[]).await;

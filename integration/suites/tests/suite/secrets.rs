@@ -6,7 +6,8 @@ use std::{
 };
 
 use leasehold_core::{
-    Current, Error, ErrorKind, Event, EventKind, ExposeSecret, Provider, SecretString, Token, Vault,
+    Credentials, Current, Error, ErrorKind, Event, EventKind, ExposeSecret, Provider, SecretString, Token,
+    Vault,
 };
 use leasehold_renewal::{Builder, Keeper};
 use leasehold_secrets::{KeyCredentials, Kv, Leased, Pki};
@@ -16,6 +17,7 @@ use leasehold_vault::{Client, vaultrs};
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const POLICY: &str = "sys/policies/acl/pipeline";
 const SOON: Duration = Duration::from_secs(10);
 
 /// A testbed, and a token of its service account that may read what each case writes.
@@ -28,9 +30,12 @@ struct Stage {
 
 impl Stage {
     async fn set() -> Self {
-        let testbed =
-            Testbed::start(Config { token_ttl: MINUTE, token_max_ttl: MINUTE * 10, ..Config::default() });
-        let testbed = testbed.await.unwrap();
+        Self::set_with(Config::default()).await
+    }
+
+    async fn set_with(config: Config) -> Self {
+        let config = Config { token_ttl: MINUTE, token_max_ttl: MINUTE * 10, ..config };
+        let testbed = Testbed::start(config).await.unwrap();
         let client = Client::builder().address(testbed.openbao().address()).timeout(SOON).build().unwrap();
         let vault: Arc<dyn Vault> = Arc::new(client.clone());
         let token = Keeper::start(kubernetes(&testbed, &vault)).await.unwrap();
@@ -47,13 +52,20 @@ impl Stage {
 
     /// Lets the service's policy do more.
     async fn allow(&self, rules: &[(&str, &str)]) {
-        let path = "sys/policies/acl/pipeline";
-        let policy = self.testbed.openbao().request("GET", path, None).await.unwrap();
+        let policy = self.testbed.openbao().request("GET", POLICY, None).await.unwrap();
         let mut policy = policy["data"]["policy"].as_str().unwrap().to_owned();
         for (path, capabilities) in rules {
             policy += &format!("\npath \"{path}\" {{ capabilities = [{capabilities}] }}");
         }
-        self.write(path, json!({ "policy": policy })).await;
+        self.write(POLICY, json!({ "policy": policy })).await;
+    }
+
+    /// Takes a rule away again.
+    async fn forbid(&self, path: &str) {
+        let policy = self.testbed.openbao().request("GET", POLICY, None).await.unwrap();
+        let policy = policy["data"]["policy"].as_str().unwrap();
+        let rest: Vec<_> = policy.lines().filter(|line| !line.contains(path)).collect();
+        self.write(POLICY, json!({ "policy": rest.join("\n") })).await;
     }
 
     async fn stop(self) {
@@ -167,6 +179,17 @@ async fn an_entry_of_kv_is_followed_and_nothing_bad_displaces_it() {
     assert!(second.health().is_usable());
     stage.write("kv2/data/mail", written_as(mail("hunter-four"))).await;
     wait_until("it is good again", MINUTE, || async { password(&second) == "hunter-four" }).await.unwrap();
+
+    // Forbidden in the middle of it.
+    stage.forbid("kv2/*").await;
+    wait_until("the missing right is told", SOON, || async {
+        failures(&mut happened.lock().unwrap())
+            .iter()
+            .any(|event| format!("{event:?}").contains("no `read` on kv2/data/mail"))
+    })
+    .await
+    .unwrap();
+    assert_eq!(password(&second), "hunter-four");
 
     // Reading the same again makes no generation.
     let before = first.current().get().unwrap().generation();
@@ -330,5 +353,39 @@ async fn vaultrs_with_the_current_token_does_what_has_no_provider() {
     assert_eq!(opened.plaintext, "aHVudGVyMg==");
     assert!(!format!("{transit:?}").contains(stage.token().get().unwrap().secret().value().expose_secret()));
     drop(transit);
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_brokers_users_are_renewed_replaced_and_revoked_as_a_databases() {
+    let lease_ttl = Duration::from_secs(3);
+    let config = Config { rabbitmq: true, lease_ttl, lease_max_ttl: lease_ttl * 2, ..Config::default() };
+    let stage = Stage::set_with(config).await;
+    let rabbitmq = stage.testbed.rabbitmq().unwrap();
+    let user = Leased::<Credentials>::read(stage.vault.clone(), stage.token(), &rabbitmq.path());
+    let nobody = Leased::<Credentials>::read(stage.vault.clone(), stage.token(), "rabbitmq/creds/nobody");
+    assert_eq!(refusal(nobody, &[]).await.kind(), ErrorKind::Denied);
+    let user = Keeper::start(user).await.unwrap();
+    let (mut current, mut happened, mut names) = (user.current(), user.events(), Vec::new());
+    while names.len() < 3 {
+        let issued = current.get().unwrap();
+        let credentials = issued.secret();
+        rabbitmq.log_in(credentials.username(), credentials.password().expose_secret()).await.unwrap();
+        names.push(credentials.username().to_owned());
+        drop(issued);
+        current.changed().await.unwrap();
+    }
+    assert!(names[0] != names[1] && names[1] != names[2], "{names:?}");
+    assert!(events(&mut happened).iter().any(|event| matches!(event, EventKind::Renewed { .. })));
+    wait_until("only the current one is left", SOON, || async {
+        let left = rabbitmq.dynamic_users().await.unwrap();
+        left.len() == 1 && !names.contains(&left[0])
+    })
+    .await
+    .unwrap();
+    user.shutdown().await.unwrap();
+    wait_until("none is left", SOON, || async { rabbitmq.dynamic_users().await.unwrap().is_empty() })
+        .await
+        .unwrap();
     stage.stop().await;
 }
