@@ -1,5 +1,4 @@
--- Who owns what the service creates. Nobody logs in as this.
+-- Once, as a superuser: who owns what the migrations make. `vault_admin`, which has CREATEROLE, is whom Vault logs in as.
 CREATE ROLE app_owner NOLOGIN;
-GRANT CREATE, USAGE ON SCHEMA public TO app_owner;
--- The user that Vault connects as, which makes others members of it.
+GRANT USAGE, CREATE ON SCHEMA public TO app_owner;
 GRANT app_owner TO vault_admin WITH ADMIN OPTION;

@@ -428,7 +428,7 @@ impl Provider for Server {
 
     async fn changed(&self, _: &Record<Credentials>) {
         while !self.state().another {
-            sleep_until(&SystemClock, SystemClock.now() + Duration::from_millis(20)).await;
+            sleep_until(&SystemClock, SystemClock.now() + Duration::from_millis(500)).await;
         }
     }
 

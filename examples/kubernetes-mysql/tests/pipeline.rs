@@ -226,23 +226,19 @@ async fn vault_setup(testbed: &Testbed, variables: &[(&str, &str)]) {
         audience: account.issuer().to_owned(),
         ..Claims::default()
     });
-    let client = bao.client().await.unwrap();
-    let commands = format!("vault() {{ {client} \"$@\"; }}; . ./vault-setup.sh");
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", &commands])
-        .envs(testbed.environment())
-        .env("KUBERNETES_HOST", known("kubernetes_host"))
-        .env("KUBERNETES_CA", known("kubernetes_ca_cert"))
-        .env("REVIEWER_JWT", reviewer.unwrap())
-        .env("DATABASE_ADDRESS", format!("{}:{}", mariadb.host(), mariadb.port()))
-        .envs(variables.iter().copied());
     // Nothing of the testbed's own may do the script's work.
     bao.request("DELETE", "auth/kubernetes/role/pipeline", None).await.unwrap();
     let nowhere = json!({ "kubernetes_host": "https://nowhere.invalid", "kubernetes_ca_cert": known("kubernetes_ca_cert") });
     bao.request("POST", "auth/kubernetes/config", Some(nowhere)).await.unwrap();
-    let output = shell.output().await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (host, authority) = (known("kubernetes_host"), known("kubernetes_ca_cert"));
+    let database = format!("{}:{}", mariadb.host(), mariadb.port());
+    let ours = [
+        ("KUBERNETES_HOST", &*host),
+        ("KUBERNETES_CA", &*authority),
+        ("REVIEWER_JWT", &*reviewer.unwrap()),
+        ("DATABASE_ADDRESS", &*database),
+    ];
+    testbed.run_script("vault-setup.sh", &[&ours, variables].concat()).await.unwrap();
     let pod = Claims { audience: default_of("AUDIENCE").to_owned(), ..Claims::default() };
     account.rotate_with(&pod).unwrap();
 }

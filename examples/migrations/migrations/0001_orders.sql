@@ -1,4 +1,5 @@
 CREATE TABLE orders (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    item text NOT NULL
+    id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    placed_at timestamptz NOT NULL DEFAULT now()
 );
+INSERT INTO orders DEFAULT VALUES;
