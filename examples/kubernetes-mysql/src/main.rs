@@ -23,9 +23,8 @@ async fn main() -> Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
         .init();
-    let role = env::var("VAULT_ROLE").unwrap_or_else(|_| "pipeline".to_owned());
     let vault = Arc::new(leasehold_vault::Client::from_env()?);
-    let token = Keeper::start(leasehold_auth::detect(vault.clone(), &role)?).await?;
+    let token = Keeper::start(leasehold_auth::detect(vault.clone(), "pipeline")?).await?;
     // Leaf first, and whatever happened: the pool, the credentials, the token. What an early return skips would live
     // on until its TTL.
     let ran = with_credentials(vault, &token).await;
