@@ -122,36 +122,24 @@ impl Detection<'_> {
         } else if let Some(secret_id) = self.environment.variable("SECRET_ID") {
             login = login.secret_id(secret_id);
         }
-        Some(match self.mount() {
-            Some(mount) => Box::new(login.mount(&mount)),
-            None => Box::new(login),
-        })
+        Some(Box::new(login.mount(&self.mount("approle"))))
     }
 
     fn kubernetes(&self) -> Login {
         let login = Kubernetes::new(self.vault.clone(), &*self.role).jwt_path(self.jwt_path());
-        let mount = self.mount().or_else(|| self.environment.variable("KUBERNETES_MOUNT"));
-        Box::new(match mount {
-            Some(mount) => login.mount(&mount),
-            None => login,
-        })
+        let usual = self.environment.variable("KUBERNETES_MOUNT");
+        Box::new(login.mount(&self.mount(usual.as_deref().unwrap_or("kubernetes"))))
     }
 
     fn jwt(&self) -> Option<Login> {
         let path = self.environment.variable("JWT_FILE")?;
         let login = Jwt::from_file(self.vault.clone(), &*self.role, path);
-        Some(match self.mount() {
-            Some(mount) => Box::new(login.mount(&mount)),
-            None => Box::new(login),
-        })
+        Some(Box::new(login.mount(&self.mount("jwt"))))
     }
 
     fn certificate(&self) -> Login {
         let login = TlsCertificate::new(self.vault.clone()).role(&*self.role);
-        Box::new(match self.mount() {
-            Some(mount) => login.mount(&mount),
-            None => login,
-        })
+        Box::new(login.mount(&self.mount("cert")))
     }
 
     fn user(&self, method: &str) -> Option<Login> {
@@ -160,11 +148,11 @@ impl Detection<'_> {
             Some(path) => UserPass::from_file(vault, name, path),
             None => UserPass::new(vault, name, self.environment.variable("PASSWORD")?),
         };
-        Some(Box::new(login.mount(self.mount().as_deref().unwrap_or(method))))
+        Some(Box::new(login.mount(&self.mount(method))))
     }
 
-    fn mount(&self) -> Option<String> {
-        self.environment.variable("AUTH_MOUNT")
+    fn mount(&self, usual: &str) -> String {
+        self.environment.variable("AUTH_MOUNT").unwrap_or_else(|| usual.to_owned())
     }
 
     fn jwt_path(&self) -> PathBuf {

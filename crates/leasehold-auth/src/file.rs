@@ -20,16 +20,14 @@ use tokio::{
 /// Reads a file that holds one word, without the white space around it. The error names the file, never its content.
 pub(crate) async fn read_secret(path: &Path, what: &str) -> Result<SecretString> {
     let text = read_text(path, what).await?;
+    let problem = "holds more than one word, or characters that no token has";
+    word_in(&text).ok_or_else(|| unusable(path, what, ErrorKind::Configuration, problem))
+}
+
+/// The one word of a text, without the white space around it.
+fn word_in(text: &str) -> Option<SecretString> {
     let word = text.trim();
-    if word.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(word.to_owned().into());
-    }
-    Err(unusable(
-        path,
-        what,
-        ErrorKind::Configuration,
-        "holds more than one word, or characters that no token has",
-    ))
+    word.bytes().all(|byte| byte.is_ascii_graphic()).then(|| word.to_owned().into())
 }
 
 /// As [`read_secret`], for a password: only the line end goes, which an editor adds.
@@ -58,9 +56,7 @@ impl Looks {
             text
         });
         let text = timeout(LONGEST_READ, look).await.ok()?.ok()?.ok()?;
-        let word = text.trim();
-        let usable = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic());
-        usable.then(|| word.to_owned().into())
+        if text.trim().is_empty() { None } else { word_in(&text) }
     }
 }
 
