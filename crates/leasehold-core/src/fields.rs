@@ -96,8 +96,7 @@ impl Fields {
     /// assert!(!error.message().contains("hunter2"));
     /// ```
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        let value = Value::Object(self.0.clone());
-        serde_path_to_error::deserialize(value).map_err(|error| {
+        serde_path_to_error::deserialize(&self.0).map_err(|error| {
             let problem = self.problem(&error.path().to_string(), &error.inner().to_string());
             let message = format!("it is not what `{}` wants: {problem}", type_name::<T>());
             Error::new(ErrorKind::Configuration, Party::Configuration, message)

@@ -9,8 +9,8 @@ use std::{
 };
 
 use leasehold_core::{
-    Answer, Current, Error, ErrorKind, Fields, Grant, Issued, Lease, Party, Provider, Record, Renewed,
-    Result, Revoked, Token, Vault, async_trait,
+    Current, Error, ErrorKind, Fields, Grant, Issued, Lease, Party, Provider, Record, Renewed, Result,
+    Revoked, Token, Vault, async_trait,
 };
 use serde::de::DeserializeOwned;
 
@@ -90,19 +90,6 @@ impl<T> Kv<T> {
         format!("{}{infix}/{}", self.mount, self.entry)
     }
 
-    /// What the entry holds, and a name for this version of it.
-    fn read(&self, answer: &Answer) -> Result<(Fields, String)> {
-        if self.engine != Engine::V2 {
-            let fields = answer.data().clone();
-            let version = format!("{:016x}", self.hasher.hash_one(&fields));
-            return Ok((fields, version));
-        }
-        let metadata = answer.data().fields("metadata")?;
-        // An entry that was deleted with all its versions begins again at 1.
-        let version = format!("{} of {}", metadata.number("version")?, metadata.text("created_time")?);
-        Ok((answer.data().fields("data")?, version))
-    }
-
     /// Why there is nothing to be read: versions 1 and 2 answer alike to what is there and to what is meant for the other.
     async fn explain(&self, token: &Issued<Token>, error: Error) -> Error {
         let may_be_another_engine = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied);
@@ -137,6 +124,19 @@ impl<T> Kv<T> {
     }
 }
 
+impl<T: DeserializeOwned> Kv<T> {
+    /// What the entry holds, and a name for this version of it.
+    fn read(&self, data: &Fields) -> Result<(T, String)> {
+        if self.engine != Engine::V2 {
+            return Ok((data.decode()?, format!("{:016x}", self.hasher.hash_one(data))));
+        }
+        let metadata = data.fields("metadata")?;
+        // An entry that was deleted with all its versions begins again at 1.
+        let version = format!("{} of {}", metadata.number("version")?, metadata.text("created_time")?);
+        Ok((data.fields("data")?.decode()?, version))
+    }
+}
+
 #[async_trait]
 impl<T: DeserializeOwned + Send + Sync + 'static> Provider for Kv<T> {
     type Secret = T;
@@ -147,8 +147,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Provider for Kv<T> {
             Ok(answer) => answer,
             Err(error) => return Err(self.explain(&token, error).await),
         };
-        let (fields, version) = self.read(&answer).map_err(|error| at(&path, &error))?;
-        let value = fields.decode().map_err(|error| at(&path, &error))?;
+        let (value, version) = self.read(answer.data()).map_err(|error| at(&path, &error))?;
         Ok(match self.engine {
             Engine::Cubbyhole => Grant::new(value, Lease::endless()).version(version).under(token),
             _ => Grant::new(value, Lease::endless().polled(self.every)).version(version),
