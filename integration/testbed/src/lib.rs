@@ -7,6 +7,7 @@ mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+mod http;
 mod image;
 mod install;
 mod jwt;

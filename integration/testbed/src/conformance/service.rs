@@ -14,7 +14,7 @@ use super::{
     database::Database,
     stage::{PATIENCE, fill, load, until},
 };
-use crate::Config;
+use crate::{Config, Testbed};
 
 struct Service {
     database: Database,
@@ -27,12 +27,7 @@ impl Service {
     async fn start(adapter: &dyn Adapter, config: Config, size: usize) -> Result<Self, Failure> {
         let database = Database::start(adapter.server(), config).await?;
         let testbed = Arc::clone(&database.testbed);
-        let vault: Arc<dyn Vault> =
-            Arc::new(said(Client::builder().address(testbed.openbao().address()).build())?);
-        let login = Kubernetes::new(Arc::clone(&vault), testbed.role())
-            .mount(testbed.kubernetes_mount())
-            .jwt_path(testbed.service_account().token_path());
-        let token = said(Keeper::start(login).await)?;
+        let (vault, token) = log_in(&testbed).await?;
         let role = DatabaseRole::new(vault, token.current(), database.role()?);
         let login = said(Keeper::start(role).await)?;
         let pool = adapter.build(&database.target()?, size, login.current()).await.map_err(Failure)?;
@@ -193,6 +188,17 @@ pub async fn restarted_without_its_users(adapter: &dyn Adapter) -> Result<(), Fa
     every_connection_answers(&service.pool, adapter.server().read()).await?;
     load.stop().await;
     service.stop().await
+}
+
+/// A client, and the token of the testbed's service account.
+pub(super) async fn log_in(testbed: &Testbed) -> Result<(Arc<dyn Vault>, Keeper<Token>), Failure> {
+    let vault: Arc<dyn Vault> =
+        Arc::new(said(Client::builder().address(testbed.openbao().address()).build())?);
+    let login = Kubernetes::new(Arc::clone(&vault), testbed.role())
+        .mount(testbed.kubernetes_mount())
+        .jwt_path(testbed.service_account().token_path());
+    let token = said(Keeper::start(login).await)?;
+    Ok((vault, token))
 }
 
 /// Leases and tokens that outlast a case.

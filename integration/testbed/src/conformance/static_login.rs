@@ -2,17 +2,15 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use leasehold_auth::Kubernetes;
-use leasehold_core::{Credentials, Current, ExposeSecret, Token, Vault};
+use leasehold_core::{Credentials, Current, ExposeSecret, Token};
 use leasehold_renewal::Keeper;
 use leasehold_secrets::StaticRole;
-use leasehold_vault::Client;
 use serde_json::json;
 
 use super::{
     Failure, Target,
     database::{Database, Server},
-    service::{long, said},
+    service::{log_in, long, said},
     stage::{PATIENCE, until},
 };
 
@@ -45,12 +43,7 @@ impl StaticLogin {
         let database = Database::start(Server::Postgres, long()).await?;
         let testbed = Arc::clone(&database.testbed);
         let user = testbed.make_role_static(json!({ "rotation_period": period.as_secs() })).await?;
-        let vault: Arc<dyn Vault> =
-            Arc::new(said(Client::builder().address(testbed.openbao().address()).build())?);
-        let login = Kubernetes::new(Arc::clone(&vault), testbed.role())
-            .mount(testbed.kubernetes_mount())
-            .jwt_path(testbed.service_account().token_path());
-        let token = said(Keeper::start(login).await)?;
+        let (vault, token) = log_in(&testbed).await?;
         let role = StaticRole::new(vault, token.current(), testbed.db_role());
         let login = said(Keeper::start(role).await)?;
         Ok(Self { database, user, token, login })

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
 use serde_json::Value;
 
-use crate::error::{Error, Result, chain};
+use crate::{error::Result, http};
 
 /// How long unsealing may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How long a request may take.
-const REQUEST: Duration = Duration::from_secs(10);
 
 /// Asks one server, as root once that is known.
 #[derive(Clone)]
@@ -25,13 +21,7 @@ pub(crate) struct Api {
 
 impl Api {
     pub(super) fn new(server: &'static str, address: String) -> Result<Self> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(REQUEST)
-            // The server is stopped and killed under us; a connection of before would fail the next request.
-            .pool_max_idle_per_host(0)
-            .build()
-            .map_err(|error| Error::Unanswered { request: address.clone(), reason: chain(&error) })?;
+        let client = http::client(&address)?;
         Ok(Self { client, server, address, token: String::new() })
     }
 
@@ -71,35 +61,17 @@ impl Api {
         body: Option<Value>,
         wrapped_for: Option<Duration>,
     ) -> Result<Value> {
-        let request = format!("{method} {path}");
-        let unanswered =
-            |reason: String| Error::Unanswered { request: format!("{}: {request}", self.server), reason };
-        let verb = Method::from_bytes(method.as_bytes()).map_err(|error| unanswered(error.to_string()))?;
-        let mut builder = self.client.request(verb, format!("{}/v1/{path}", self.address));
-        if !self.token.is_empty() {
-            builder = builder.header("X-Vault-Token", &self.token);
-        }
-        if let Some(lasts) = wrapped_for {
-            builder = builder.header("X-Vault-Wrap-TTL", lasts.as_secs());
-        }
-        if let Some(body) = body {
-            builder = builder.json(&body);
-        }
-        let answer = builder.send().await.map_err(|error| unanswered(chain(&error)))?;
-        let status = answer.status();
-        let body = answer.bytes().await.map_err(|error| unanswered(chain(&error)))?;
-        if !status.is_success() {
-            return Err(Error::Answer {
-                server: self.server,
-                request,
-                status: status.as_u16().to_string(),
-                body: String::from_utf8_lossy(&body).into_owned(),
-            });
-        }
-        if body.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&body).map_err(|error| unanswered(error.to_string()))
+        let base = format!("{}/v1", self.address);
+        http::ask((&self.client, self.server, &base), method, path, body, |mut request| {
+            if !self.token.is_empty() {
+                request = request.header("X-Vault-Token", &self.token);
+            }
+            match wrapped_for {
+                Some(lasts) => request.header("X-Vault-Wrap-TTL", lasts.as_secs()),
+                None => request,
+            }
+        })
+        .await
     }
 
     pub(super) async fn write(&self, path: &str, body: Value) -> Result<()> {
