@@ -81,6 +81,16 @@ async fn postgresql_goes_and_comes_back() {
     );
 }
 
+/// PostgreSQL's own processes hold its shared memory until they are gone, and it refuses to start meanwhile.
+#[tokio::test]
+async fn a_killed_postgresql_starts_again_at_once_each_time() {
+    let testbed = start().await;
+    for _ in 0..5 {
+        testbed.postgres().kill().await.unwrap();
+        testbed.postgres().start_again().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn errors_say_what_happened() {
     let testbed = start().await;

@@ -22,12 +22,17 @@ table() {
 }
 
 alive() {
-  [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 1
-  if [ -r "/proc/$pid/stat" ]; then
-    { read -r line < "/proc/$pid/stat"; } 2>/dev/null || return 1
+  [ -n "$pid" ] && runs "$pid"
+}
+
+# Whether a process is there, and not only its entry in the table.
+runs() {
+  kill -0 "$1" 2>/dev/null || return 1
+  if [ -r "/proc/$1/stat" ]; then
+    { read -r line < "/proc/$1/stat"; } 2>/dev/null || return 1
     state=${line##*) }
   else
-    state=$(ps -o stat= -p "$pid")
+    state=$(ps -o stat= -p "$1")
   fi
   case $state in Z* | X* | '') return 1 ;; esac
 }
@@ -70,9 +75,18 @@ reap() {
 slay() {
   [ -n "$pid" ] || return
   freeze
-  kill -KILL "$pid" $frozen 2>/dev/null
+  killed=$frozen
+  kill -KILL "$pid" $killed 2>/dev/null
   frozen=
   reap
+  # What they hold is let go of only when they are gone: PostgreSQL does not start again while its shared memory is in use.
+  tries=0
+  for child in $killed; do
+    while runs "$child" && [ "$tries" -lt 120 ]; do
+      tries=$((tries + 1))
+      sleep 0.05
+    done
+  done
 }
 
 # A server gets five seconds, and PostgreSQL needs them: after an immediate shutdown it kills its own
