@@ -66,10 +66,11 @@ async fn an_image_that_is_not_there_is_named_with_what_to_do() {
     if without_an_engine().await {
         return;
     }
-    let image = ("LEASEHOLD_IMAGE_POSTGRES", NO_IMAGE);
+    // The first that is looked for, so that it does not matter which others are there.
+    let image = ("LEASEHOLD_IMAGE_OPENBAO", NO_IMAGE);
     let said = start_with(&[("LEASEHOLD_LAUNCHER", "containers"), image]);
-    assert!(said.contains("failed: PostgreSQL was not found as the image localhost:1/"), "{said}");
-    assert!(said.contains("cargo testbed images") && said.contains("LEASEHOLD_IMAGE_POSTGRES"), "{said}");
+    assert!(said.contains("failed: OpenBao was not found as the image localhost:1/"), "{said}");
+    assert!(said.contains("cargo testbed images") && said.contains("LEASEHOLD_IMAGE_OPENBAO"), "{said}");
     let said = start_with(&[("LEASEHOLD_LAUNCHER", "auto"), image]);
     assert!(said.ends_with("\nprocesses"), "{said}");
 }
