@@ -3,6 +3,7 @@
 //! Implement [`Adapter`] and [`Pool`] for your pool in a test, and let [`conformance_tests!`](crate::conformance_tests)
 //! make a test of each case. Each starts its own PostgreSQL, and some a real OpenBao.
 
+mod alone;
 mod cases;
 mod database;
 mod keeper;

@@ -1,6 +1,6 @@
 //! Where a testbed's servers are set up.
 
-use crate::{backstage::Backstage, config::Report, pod::Pod};
+use crate::{backstage::Backstage, config::Report, error::Result, launcher::Launcher, pod::Pod};
 
 /// What every server needs to be set up.
 #[derive(Clone, Debug)]
@@ -8,6 +8,18 @@ pub(crate) struct Site {
     pub(crate) backstage: Backstage,
     pub(crate) ground: Ground,
     pub(crate) report: Report,
+}
+
+impl Site {
+    /// With a network of its own for these ports, where it is containers that run the servers.
+    pub(crate) async fn new(launcher: Launcher, ports: Vec<u16>, report: Report) -> Result<Self> {
+        let backstage = Backstage::new()?;
+        let ground = match launcher {
+            Launcher::Containers => Ground::Pod(Pod::start(ports, report).await?),
+            Launcher::Processes | Launcher::Auto => Ground::Machine,
+        };
+        Ok(Self { backstage, ground, report })
+    }
 }
 
 /// What runs the servers.

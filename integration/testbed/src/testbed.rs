@@ -10,7 +10,6 @@ use std::{
 use tokio::time::interval;
 
 use crate::{
-    backstage::Backstage,
     command,
     config::Config,
     error::{Error, Result},
@@ -20,7 +19,6 @@ use crate::{
     mariadb::MariaDb,
     openbao::{Broker, DB_ROLE, Database, KUBERNETES_MOUNT, OpenBao, ROLE},
     pki::Authority,
-    pod::Pod,
     ports::Ports,
     postgres::Postgres,
     rabbitmq::RabbitMq,
@@ -66,13 +64,8 @@ impl Testbed {
         let product = config.product.map_or_else(Product::from_env, Ok)?;
         let launcher = config.launcher.map_or_else(Launcher::from_env, Ok)?;
         let launcher = launcher.decide(&config.images(product), config.report).await?;
-        let backstage = Backstage::new()?;
         let ports = Ports::reserve(&config)?;
-        let ground = match launcher {
-            Launcher::Containers => Ground::Pod(Pod::start(ports.numbers(), config.report).await?),
-            Launcher::Processes | Launcher::Auto => Ground::Machine,
-        };
-        let site = Site { backstage, ground, report: config.report };
+        let site = Site::new(launcher, ports.numbers(), config.report).await?;
         Self::start_on(site, config, product, ports).await
     }
 

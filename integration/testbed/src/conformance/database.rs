@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::{Failure, Target, stage::let_pass};
+use super::{Failure, Target, alone::Alone, stage::let_pass};
 use crate::{Config, MariaDb, Postgres, Redis, RedisSession, Testbed};
 
 /// The kind of database that an adapter's pools connect to.
@@ -62,22 +62,43 @@ pub(super) enum LockOut {
     Password,
 }
 
-/// The database of a testbed that an adapter connects to.
+/// The database that an adapter connects to.
 #[derive(Clone, Debug)]
 pub(super) struct Database {
-    pub(super) testbed: Arc<Testbed>,
+    servers: Servers,
     pub(super) server: Server,
 }
 
+#[derive(Clone, Debug)]
+enum Servers {
+    Testbed(Arc<Testbed>),
+    Alone(Arc<Alone>),
+}
+
 impl Database {
+    /// Starts it within a testbed, for OpenBao to make its users.
     pub(super) async fn start(server: Server, config: Config) -> Result<Self, Failure> {
-        Ok(Self { testbed: Arc::new(Testbed::start(server.within(config)).await?), server })
+        let testbed = Testbed::start(server.within(config)).await?;
+        Ok(Self { servers: Servers::Testbed(Arc::new(testbed)), server })
+    }
+
+    /// Starts it without OpenBao.
+    pub(super) async fn alone(server: Server) -> Result<Self, Failure> {
+        Ok(Self { servers: Servers::Alone(Arc::new(Alone::start(server).await?)), server })
+    }
+
+    /// The testbed around it.
+    pub(super) fn testbed(&self) -> Result<&Arc<Testbed>, Failure> {
+        match &self.servers {
+            Servers::Testbed(testbed) => Ok(testbed),
+            Servers::Alone(_) => Err(Failure("there is no OpenBao".to_owned())),
+        }
     }
 
     pub(super) fn target(&self) -> Result<Target, Failure> {
         let (host, port, database) = match self.server {
             Server::Postgres => {
-                let postgres = self.postgres();
+                let postgres = self.postgres()?;
                 (postgres.host(), postgres.port(), postgres.database().to_owned())
             }
             Server::MariaDb => {
@@ -95,7 +116,7 @@ impl Database {
     /// The role of the engine `database`.
     pub(super) fn role(&self) -> Result<&'static str, Failure> {
         Ok(match self.server {
-            Server::Postgres => self.testbed.db_role(),
+            Server::Postgres => self.testbed()?.db_role(),
             Server::MariaDb => self.mariadb()?.role(),
             Server::Redis => self.redis()?.role(),
         })
@@ -188,7 +209,7 @@ impl Database {
     /// How many sessions a user has.
     pub(super) async fn sessions_of(&self, user: &str) -> Result<usize, Failure> {
         Ok(match self.server {
-            Server::Postgres => self.postgres().sessions_of(user).await?,
+            Server::Postgres => self.postgres()?.sessions_of(user).await?,
             Server::MariaDb => self.mariadb()?.sessions_of(user).await?,
             Server::Redis => self.redis()?.sessions_of(user).await?,
         })
@@ -218,7 +239,7 @@ impl Database {
     pub(super) async fn remains(&self) -> Result<usize, Failure> {
         let (users, orphans) = match self.server {
             Server::Postgres => {
-                let postgres = self.postgres();
+                let postgres = self.postgres()?;
                 (postgres.dynamic_users().await?.len(), postgres.orphaned_sessions().await?)
             }
             Server::MariaDb => {
@@ -228,8 +249,9 @@ impl Database {
             // It keeps no session of a user that is gone.
             Server::Redis => (self.redis()?.dynamic_users().await?.len(), 0),
         };
-        let leases = self.testbed.openbao().leases_of(self.role()?).await?.len();
-        Ok(leases + users + orphans + self.testbed.openbao().tokens().await?.len())
+        let openbao = self.testbed()?.openbao();
+        let leases = openbao.leases_of(self.role()?).await?.len();
+        Ok(leases + users + orphans + openbao.tokens().await?.len())
     }
 
     /// Lets the server take no more connections than it has now, `yielding` fewer; returns what takes that back.
@@ -240,7 +262,7 @@ impl Database {
                 let sql = "SELECT count(*)::text FROM pg_stat_activity \
                            WHERE datname = current_database() AND pid <> pg_backend_pid()";
                 let limit = settled(|| self.number(sql)).await?.saturating_sub(yielding);
-                let database = self.postgres().database();
+                let database = self.postgres()?.database();
                 self.sql(&format!("ALTER DATABASE \"{database}\" CONNECTION LIMIT {limit}")).await?;
                 Ok(Full { inside: None })
             }
@@ -269,13 +291,13 @@ impl Database {
     /// Stops the server for a while. Redis has forgotten its users by then: `users` are made again.
     pub(super) async fn restart(&self, away: Duration, users: &[&str]) -> Result<(), Failure> {
         match self.server {
-            Server::Postgres => self.postgres().stop().await?,
+            Server::Postgres => self.postgres()?.stop().await?,
             Server::MariaDb => self.mariadb()?.stop().await?,
             Server::Redis => self.redis()?.stop().await?,
         }
         let_pass(away).await;
         match self.server {
-            Server::Postgres => self.postgres().start_again().await?,
+            Server::Postgres => self.postgres()?.start_again().await?,
             Server::MariaDb => self.mariadb()?.start_again().await?,
             Server::Redis => {
                 self.redis()?.start_again().await?;
@@ -290,7 +312,7 @@ impl Database {
     /// Gives OpenBao's role other statements that end a user.
     pub(super) async fn revoke_with(&self, statements: &[&str]) -> Result<(), Failure> {
         let path = format!("database/roles/{}", self.role()?);
-        let openbao = self.testbed.openbao();
+        let openbao = self.testbed()?.openbao();
         let mut role = openbao.request("GET", &path, None).await?["data"].take();
         role["revocation_statements"] = statements.iter().copied().map(Value::from).collect();
         openbao.request("POST", &path, Some(role)).await?;
@@ -300,7 +322,7 @@ impl Database {
     async fn sql(&self, sql: &str) -> Result<(), Failure> {
         match self.server {
             Server::MariaDb => self.mariadb()?.execute(sql).await?,
-            Server::Postgres | Server::Redis => self.postgres().execute(sql).await?,
+            Server::Postgres | Server::Redis => self.postgres()?.execute(sql).await?,
         }
         Ok(())
     }
@@ -308,22 +330,34 @@ impl Database {
     async fn number(&self, sql: &str) -> Result<usize, Failure> {
         let rows = match self.server {
             Server::MariaDb => self.mariadb()?.query(sql).await?,
-            Server::Postgres | Server::Redis => self.postgres().query(sql).await?,
+            Server::Postgres | Server::Redis => self.postgres()?.query(sql).await?,
         };
         let count = rows.first().and_then(|row| row.first()).and_then(Option::as_deref).unwrap_or_default();
         count.parse().map_err(|_| Failure(format!("`{count}` is no number")))
     }
 
-    fn postgres(&self) -> &Postgres {
-        self.testbed.postgres()
+    fn postgres(&self) -> Result<&Postgres, Failure> {
+        let postgres = match &self.servers {
+            Servers::Testbed(testbed) => Some(testbed.postgres()),
+            Servers::Alone(alone) => alone.postgres.as_ref(),
+        };
+        postgres.ok_or_else(|| Failure("there is no PostgreSQL".to_owned()))
     }
 
     fn mariadb(&self) -> Result<&MariaDb, Failure> {
-        self.testbed.mariadb().ok_or_else(|| Failure("there is no MariaDB".to_owned()))
+        let mariadb = match &self.servers {
+            Servers::Testbed(testbed) => testbed.mariadb(),
+            Servers::Alone(alone) => alone.mariadb.as_ref(),
+        };
+        mariadb.ok_or_else(|| Failure("there is no MariaDB".to_owned()))
     }
 
     fn redis(&self) -> Result<&Redis, Failure> {
-        self.testbed.redis().ok_or_else(|| Failure("there is no Redis".to_owned()))
+        let redis = match &self.servers {
+            Servers::Testbed(testbed) => testbed.redis(),
+            Servers::Alone(alone) => alone.redis.as_ref(),
+        };
+        redis.ok_or_else(|| Failure("there is no Redis".to_owned()))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::future::try_join_all;
 use leasehold_auth::Kubernetes;
 use leasehold_core::{Credentials, EventKind, Token, Vault};
 use leasehold_renewal::Keeper;
@@ -26,7 +27,7 @@ struct Service {
 impl Service {
     async fn start(adapter: &dyn Adapter, config: Config, size: usize) -> Result<Self, Failure> {
         let database = Database::start(adapter.server(), config).await?;
-        let testbed = Arc::clone(&database.testbed);
+        let testbed = Arc::clone(database.testbed()?);
         let (vault, token) = log_in(&testbed).await?;
         let role = DatabaseRole::new(vault, token.current(), database.role()?);
         let login = said(Keeper::start(role).await)?;
@@ -53,7 +54,7 @@ impl Service {
 /// # Errors
 /// What was not kept.
 pub async fn under_openbao(adapter: &dyn Adapter) -> Result<(), Failure> {
-    let service = Service::start(adapter, Config::default(), SIZE).await?;
+    let service = Service::start(adapter, short(), SIZE).await?;
     fill(&service.pool, SIZE).await?;
     let mut events = service.login.events();
     let load = load(&service.pool, adapter.server(), 200);
@@ -107,46 +108,50 @@ pub async fn revocation_statements(adapter: &dyn Adapter) -> Result<(), Failure>
         token_max_ttl: minute,
         ..Config::default()
     };
-    for statements in ways {
-        let service = Service::start(adapter, config.clone(), 4).await?;
-        service.database.revoke_with(statements).await?;
-        fill(&service.pool, 4).await?;
-        let (current, mut events) = (service.login.current(), service.login.events());
-        let load = load(&service.pool, adapter.server(), 100);
-        let (mut users, mut revoked) = (HashMap::new(), None);
-        until("a lease is revoked", 2 * PATIENCE, || {
-            if let Ok(issued) = current.get() {
-                users.insert(issued.generation(), issued.secret().username().to_owned());
-            }
-            while let Ok(event) = events.try_recv() {
-                // One that had ended before is none of ours.
-                if matches!(event.kind, EventKind::Revoked { .. }) {
-                    revoked = users.get(&event.generation).cloned();
-                }
-            }
-            let found = revoked.is_some();
-            async move { Ok(found) }
-        })
-        .await?;
-        drop(current);
-        let user = revoked.unwrap_or_default();
-        // A client's goodbye takes a moment to arrive.
-        until(&format!("{statements:?}: no session of {user} is left"), Duration::from_secs(1), || async {
-            Ok(service.database.sessions_of(&user).await? == 0)
-        })
-        .await?;
-        let measured = load.stop().await;
-        if measured.failed > 0 {
-            return Err(Failure(format!(
-                "{statements:?}: {} of {} failed: {:?}",
-                measured.failed, measured.queries, measured.failures
-            )));
+    try_join_all(ways.iter().map(|statements| ended_with(adapter, config.clone(), statements)))
+        .await
+        .map(drop)
+}
+
+/// One lease, whose user is ended with these statements under a load.
+async fn ended_with(adapter: &dyn Adapter, config: Config, statements: &[&str]) -> Result<(), Failure> {
+    let service = Service::start(adapter, config, 4).await?;
+    service.database.revoke_with(statements).await?;
+    fill(&service.pool, 4).await?;
+    let (current, mut events) = (service.login.current(), service.login.events());
+    let load = load(&service.pool, adapter.server(), 100);
+    let (mut users, mut revoked) = (HashMap::new(), None);
+    until("a lease is revoked", 2 * PATIENCE, || {
+        if let Ok(issued) = current.get() {
+            users.insert(issued.generation(), issued.secret().username().to_owned());
         }
-        service.pool.close().await;
-        said(service.login.shutdown().await)?;
-        said(service.token.shutdown().await)?;
+        while let Ok(event) = events.try_recv() {
+            // One that had ended before is none of ours.
+            if matches!(event.kind, EventKind::Revoked { .. }) {
+                revoked = users.get(&event.generation).cloned();
+            }
+        }
+        let found = revoked.is_some();
+        async move { Ok(found) }
+    })
+    .await?;
+    drop(current);
+    let user = revoked.unwrap_or_default();
+    // A client's goodbye takes a moment to arrive.
+    until(&format!("{statements:?}: no session of {user} is left"), Duration::from_secs(1), || async {
+        Ok(service.database.sessions_of(&user).await? == 0)
+    })
+    .await?;
+    let measured = load.stop().await;
+    if measured.failed > 0 {
+        return Err(Failure(format!(
+            "{statements:?}: {} of {} failed: {:?}",
+            measured.failed, measured.queries, measured.failures
+        )));
     }
-    Ok(())
+    service.pool.close().await;
+    said(service.login.shutdown().await)?;
+    said(service.token.shutdown().await)
 }
 
 /// An operator revokes the lease: noticed as early as the adapter says, and then every connection is a new user's.
@@ -157,7 +162,7 @@ pub async fn revoked_by_an_operator(adapter: &dyn Adapter) -> Result<(), Failure
     let service = Service::start(adapter, long(), 4).await?;
     fill(&service.pool, 4).await?;
     let load = load(&service.pool, adapter.server(), 20);
-    service.database.testbed.openbao().revoke_prefix("database/creds").await?;
+    service.database.testbed()?.openbao().revoke_prefix("database/creds").await?;
     let within = adapter.abilities().notices_within;
     until("a successor", within, || async {
         Ok(service.login.health().generation.is_some_and(|generation| generation.number() > 1))
@@ -209,6 +214,16 @@ pub(super) fn long() -> Config {
         lease_max_ttl: 24 * hour,
         token_ttl: hour,
         token_max_ttl: 24 * hour,
+        ..Config::default()
+    }
+}
+
+/// Leases that can be renewed once, so that a rotation comes every five seconds, under tokens that end after three leases.
+fn short() -> Config {
+    Config {
+        lease_max_ttl: Duration::from_secs(9),
+        token_ttl: Duration::from_secs(12),
+        token_max_ttl: Duration::from_secs(18),
         ..Config::default()
     }
 }

@@ -21,7 +21,7 @@ use super::{
     database::{Database, Server},
     keeper::retired,
 };
-use crate::{Config, load::Load};
+use crate::load::Load;
 
 /// Where a pool connects to.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn set(adapter: &dyn Adapter) -> Result<Self, Failure> {
-        let database = Database::start(adapter.server(), Config::default()).await?;
+        let database = Database::alone(adapter.server()).await?;
         let channel = publish::channel("database/creds/conformance", Arc::new(SystemClock));
         let events = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(record(channel.current.events(), Arc::clone(&events)));

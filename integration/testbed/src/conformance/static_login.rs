@@ -41,7 +41,7 @@ impl StaticLogin {
     /// Whatever kept it from starting.
     pub async fn start(period: Duration) -> Result<Self, Failure> {
         let database = Database::start(Server::Postgres, long()).await?;
-        let testbed = Arc::clone(&database.testbed);
+        let testbed = Arc::clone(database.testbed()?);
         let user = testbed.make_role_static(json!({ "rotation_period": period.as_secs() })).await?;
         let (vault, token) = log_in(&testbed).await?;
         let role = StaticRole::new(vault, token.current(), testbed.db_role());
@@ -67,7 +67,7 @@ impl StaticLogin {
     /// # Errors
     /// If OpenBao does not.
     pub async fn rotate(&self) -> Result<(), Failure> {
-        Ok(self.database.testbed.rotate_static_role().await?)
+        Ok(self.database.testbed()?.rotate_static_role().await?)
     }
 
     /// Waits until the keeper has the password that OpenBao hands out, and returns how long that took.
@@ -76,7 +76,7 @@ impl StaticLogin {
     /// If it has not within twenty seconds.
     pub async fn followed(&self) -> Result<Duration, Failure> {
         until("the password that is handed out", PATIENCE, || async {
-            let password = self.database.testbed.static_password().await?;
+            let password = self.database.testbed()?.static_password().await?;
             let issued = said(self.login.current().get())?;
             Ok(issued.secret().password().expose_secret() == password)
         })
@@ -101,7 +101,7 @@ impl StaticLogin {
     /// If PostgreSQL does not tell.
     pub async fn sessions(&self) -> Result<BTreeSet<String>, Failure> {
         let sql = format!("SELECT pid FROM pg_stat_activity WHERE usename = '{}'", self.user);
-        let rows = self.database.testbed.postgres().query(&sql).await?;
+        let rows = self.database.testbed()?.postgres().query(&sql).await?;
         Ok(rows.into_iter().flatten().flatten().collect())
     }
 
