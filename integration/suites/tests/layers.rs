@@ -1,8 +1,13 @@
-//! The star: every arrow between library crates ends at core.
+//! The star: every arrow between library crates ends at core; and what it takes to compile it once.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{env, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    path::Path,
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -54,6 +59,29 @@ fn core_auth_secrets_and_renewal_stay_light() {
             !crates.iter().any(|name| ["reqwest", "hyper", "sqlx", "vaultrs"].contains(name)),
             "{package}: {crates:?}"
         );
+    }
+}
+
+/// Otherwise `cargo testbed test` would compile it twice: once for itself, and once for the tests.
+#[test]
+fn what_cargo_testbed_links_has_no_other_features_in_tests() {
+    let tree =
+        |edges| cargo(&["tree", "--workspace", "--edges", edges, "--prefix", "none", "--format", "{p} {f}"]);
+    let (linked, tested) = (tree("normal,build"), tree("normal,build,dev"));
+    let features = |tree: &str| -> BTreeMap<String, BTreeSet<String>> {
+        let mut features = BTreeMap::<_, BTreeSet<_>>::new();
+        for line in
+            tree.lines().map(|line| line.trim_end_matches(" (*)").trim_end()).filter(|line| !line.is_empty())
+        {
+            let mut words = line.splitn(3, ' ').map(str::to_owned);
+            let package = format!("{} {}", words.next().unwrap(), words.next().unwrap());
+            features.entry(package).or_default().insert(words.next().unwrap_or_default());
+        }
+        features
+    };
+    let tested = features(&tested);
+    for (package, linked) in features(&linked) {
+        assert_eq!(linked, tested[&package], "{package}: integration/everything asks for what is missing");
     }
 }
 

@@ -77,6 +77,7 @@ struct Runner {
     cargo: String,
     has_nextest: bool,
     launcher: Launcher,
+    everything: Vec<&'static str>,
 }
 
 impl Runner {
@@ -88,17 +89,22 @@ impl Runner {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
-        Self { cargo, has_nextest: nextest.is_ok_and(|status| status.success()), launcher }
+        Self {
+            cargo,
+            has_nextest: nextest.is_ok_and(|status| status.success()),
+            launcher,
+            everything: everything(),
+        }
     }
 
     fn tests(&self, product: Product, more: &[String]) -> Result<()> {
         let runner: &[&str] = if self.has_nextest { &["nextest", "run"] } else { &["test", "--all-targets"] };
-        self.run(product, &[runner, EVERYTHING].concat(), more)
+        self.run(product, &[runner, &self.everything].concat(), more)
     }
 
     /// nextest does not know them.
     fn doc_tests(&self, product: Product) -> Result<()> {
-        self.run(product, &[&["test", "--doc"], EVERYTHING].concat(), &[])
+        self.run(product, &[&["test", "--doc"], &self.everything[..]].concat(), &[])
     }
 
     fn run(&self, product: Product, arguments: &[&str], more: &[String]) -> Result<()> {
@@ -114,9 +120,20 @@ impl Runner {
     }
 }
 
-/// This binary's own tests too, and those of adapters, which are behind features. None needs a library of the system.
-const EVERYTHING: &[&str] = &[
-    "--workspace",
-    "--features",
-    "leasehold-testbed/cli,leasehold-testbed/conformance,leasehold-sqlx/any,leasehold-bb8/diesel-async,leasehold-deadpool/redis,leasehold-deadpool/mysql,leasehold-deadpool/diesel-async",
-];
+/// The features are those that `integration/everything` asks for, so that nothing is compiled twice; and diesel's MySQL
+/// connections, where the system has the library that they link.
+fn everything() -> Vec<&'static str> {
+    let has = |library| {
+        let mut pkg_config = Command::new("pkg-config");
+        pkg_config.args(["--exists", library]).stdout(Stdio::null()).stderr(Stdio::null());
+        pkg_config.status().is_ok_and(|status| status.success())
+    };
+    if has("libmariadb") || has("mysqlclient") {
+        return vec!["--workspace", "--features", "leasehold-diesel/mysql"];
+    }
+    eprintln!(
+        "MySQL's or MariaDB's client library is not here: the feature `mysql` of leasehold-diesel is not tested \
+         (Debian: apt-get install libmariadb-dev pkg-config)"
+    );
+    vec!["--workspace"]
+}
