@@ -7,9 +7,17 @@ default:
 ci:
     bash .ci/run
 
-# Format, lints, documentation, layering, licences: no servers.
+# What CI leaves out, in parts that are resumed.
+full *parts:
+    bash .ci/run full {{parts}}
+
+# Lints and tests of what differs from a commit, and of what depends on it.
+changed *base:
+    bash .ci/run changed {{base}}
+
+# Format, lints, documentation, licences: no servers.
 check:
-    bash .ci/run fmt clippy features doc layers deny
+    bash .ci/run fmt clippy features docs deny
 
 # Every test, on real servers. `just test -E 'test(outage)'` for some.
 test *arguments:

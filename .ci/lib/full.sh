@@ -1,0 +1,135 @@
+# `bash .ci/run full`: what `.ci/run` leaves out, in parts of half an hour at most. A part whose inputs are what they were
+# when it last passed keeps that result, so a run that was stopped goes on where it was.
+
+RESULTS=${CARGO_TARGET_DIR:-target}/ci/full
+PARTS=(each properties msrv soak on_containers_suites on_containers_sqlx on_containers_deadpool on_containers_bb8
+  on_containers_diesel on_containers_examples on_containers_testbed)
+PART_SECONDS=1800
+
+full() {
+  local part
+  [ $# -gt 0 ] || set -- "${PARTS[@]}"
+  mkdir -p "$RESULTS"
+  run libmariadb
+  run binary
+  run build
+  run images
+  for part in "$@"; do
+    [[ " ${PARTS[*]} " == *" $part "* ]] || { echo "there is no part $part; there are: ${PARTS[*]}"; exit 2; }
+    part "$part"
+  done
+  echo
+  echo "part                        seconds  cases  passed on"
+  for part in "$@"; do
+    awk '{ printf "%-26s %8d %6d  %s\n", part, $2, $3, $4 }' part="$part" "$RESULTS/$part"
+  done
+  echo "== parts: $# passed, 0 failed; cases: $(cat "${@/#/$RESULTS/}" | awk '{ sum += $3 } END { print sum }')"
+}
+
+# Runs a part, unless it passed with these very inputs.
+part() {
+  local inputs began=$SECONDS status=0 log=$LOGS/$1
+  inputs=$(inputs_of "$1")
+  if [ -e "$RESULTS/$1" ] && [ "$(cut -d' ' -f1 "$RESULTS/$1")" = "$inputs" ]; then
+    echo "== $1 passed before, with the same inputs"
+    return
+  fi
+  rm -f "$RESULTS/$1"
+  LEASEHOLD_CI_LANE=full LEASEHOLD_CI_TIMES=$TIMES timeout "$PART_SECONDS" bash .ci/run "$1" 2>&1 | tee "$log" || status=$?
+  [ $status != 124 ] || echo "== $1 took more than $PART_SECONDS s: it needs to be divided"
+  [ $status = 0 ] || exit $status
+  echo "$inputs $((SECONDS - began)) $(cases "$log") $(date --utc +%FT%TZ)" >"$RESULTS/$1"
+}
+
+# How many cases nextest ran, over all of its runs.
+cases() { sed -n 's/.*Summary .* \([0-9][0-9]*\) tests* run.*/\1/p' "$1" | awk '{ sum += $1 } END { print sum + 0 }'; }
+
+# A part's name, the compiler, how it is run, and the content of the packages that it tests and of all that these depend on.
+inputs_of() {
+  local packages
+  packages=$(packages_of "$1")
+  {
+    echo "$1"
+    rustc --version
+    cargo nextest --version 2>/dev/null || true
+    # shellcheck disable=SC2046
+    contents Cargo.toml Cargo.lock .cargo .ci .config $(for package in $packages; do folders "$package"; done)
+    # Its images too: their servers are what it tests.
+    case $1 in on_containers*) docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}' 2>/dev/null | grep -v template | sort ;; esac
+  } | sha256sum | cut -c1-16
+}
+
+contents() { git ls-files -z --cached --others --exclude-standard -- "$@" | sort -zu | xargs -0 sha256sum 2>/dev/null; }
+
+# Where a package is, and whatever of the workspace it depends on.
+folders() {
+  cargo tree --locked --package "$1" --prefix none --format '{p}' | sed -n "s|.*($PWD/\([^)]*\)).*|\1|p" | sort -u
+}
+
+workspace() { sed -n 's/^name = "\(.*\)"/\1/p' crates/*/Cargo.toml examples/*/Cargo.toml integration/*/Cargo.toml; }
+
+# The packages that a part tests.
+packages_of() {
+  case $1 in
+    properties) echo leasehold-renewal leasehold-vault ;;
+    on_containers_suites) echo leasehold-suites ;;
+    on_containers_testbed) echo leasehold-testbed ;;
+    on_containers_examples) sed -n 's/^name = "\(.*\)"/\1/p' examples/*/Cargo.toml ;;
+    on_containers_*) echo "leasehold-${1#on_containers_}" ;;
+    *) workspace ;;
+  esac
+}
+
+# Every package by itself, with its default features and its tests, as somebody compiles it who works on it alone.
+each() {
+  local package
+  for package in $(workspace); do
+    cargo clippy --locked --package "$package" --all-targets -- --deny warnings
+  done
+}
+
+# The properties with a hundred times as many cases as proptest tries by default.
+properties() {
+  # shellcheck disable=SC2046
+  PROPTEST_CASES=25600 cargo nextest run $(everything) -E 'package(leasehold-renewal) + package(leasehold-vault) & kind(lib)'
+}
+
+# What each crate declares as its rust-version, where those toolchains are.
+msrv() {
+  at 1.88 -p leasehold-core -p leasehold-renewal -p leasehold-auth -p leasehold-secrets -p leasehold-vault
+  at 1.88 --all-features -p leasehold-bb8 -p leasehold-deadpool
+  at 1.88 -p leasehold-diesel
+  at 1.89 -p leasehold-testbed
+  at 1.94 --all-features -p leasehold-sqlx
+}
+
+at() {
+  if cargo "+$1" --version >/dev/null 2>&1; then
+    cargo "+$1" check --locked "${@:2}"
+  else
+    echo "Rust $1 is not here: not checked with it: ${*:2}"
+  fi
+}
+
+# The main job for ten minutes: forty users and twenty tokens come and go.
+soak() { cargo testbed demo --seconds 600 --json; }
+
+on_containers_suites() { on_containers 'package(leasehold-suites)'; }
+on_containers_sqlx() { on_containers 'package(leasehold-sqlx)'; }
+on_containers_deadpool() { on_containers 'package(leasehold-deadpool)'; }
+on_containers_bb8() { on_containers 'package(leasehold-bb8)'; }
+on_containers_diesel() { on_containers 'package(leasehold-diesel)'; }
+on_containers_testbed() { on_containers 'package(leasehold-testbed)'; }
+on_containers_examples() {
+  # shellcheck disable=SC2046
+  on_containers "$(printf 'package(%s) + ' $(packages_of on_containers_examples) | sed 's/ + $//')"
+}
+
+# Cases as they are, with servers in containers; nothing of those is left behind.
+on_containers() {
+  local before
+  has_engine || return 0
+  before=$(what_is_there)
+  cargo testbed test --launcher containers --no-doc -E "$1"
+  diff <(echo "$before") <(what_is_there) || { echo "something was left behind"; return 1; }
+}

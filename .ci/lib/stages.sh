@@ -1,0 +1,123 @@
+# The stages of `.ci/run`, a function each. They share one target folder and one set of features, which
+# `integration/everything` asks for; what is compiled for another set is only checked.
+
+DENY_VERSION=0.20.2
+# Outside the checkout, so that no clone compiles a tool again.
+TOOLS=${LEASEHOLD_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/leasehold/tools}
+
+fmt() { cargo fmt --all --check; }
+
+# diesel's MySQL connections link it. Headers and a library: no service comes with them.
+libmariadb() {
+  has_libmariadb && return
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing libmariadb-dev with apt-get"
+    local install=(apt-get -o DPkg::Lock::Timeout=300 install --yes --quiet --no-install-recommends libmariadb-dev pkg-config)
+    export DEBIAN_FRONTEND=noninteractive
+    { "${install[@]}" || { apt-get update --quiet && "${install[@]}"; }; } </dev/null >/dev/null 2>&1 || true
+  fi
+  has_libmariadb || echo "libmariadb's headers are not here: the feature mysql of leasehold-diesel is left out"
+}
+
+has_libmariadb() { pkg-config --exists libmariadb 2>/dev/null || pkg-config --exists mysqlclient 2>/dev/null; }
+
+# The workspace, with what `cargo testbed test` adds to it.
+everything() {
+  echo --workspace --locked
+  ! has_libmariadb || echo --features leasehold-diesel/mysql
+}
+
+# What builds images, as soon as it is there.
+binary() { cargo build --bin leasehold-testbed --locked; }
+
+build() {
+  if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run $(everything) --no-run
+  else
+    cargo test $(everything) --all-targets --no-run
+  fi
+}
+
+clippy() { cargo clippy $(everything) --all-targets -- --deny warnings; }
+
+docs() { RUSTDOCFLAGS="--deny warnings" cargo doc $(everything) --no-deps; }
+
+# Each library with features that a user might pick and that no test is compiled with.
+features() {
+  check leasehold-core
+  check leasehold-secrets
+  check leasehold-vault --no-default-features --features rustls-no-provider
+  if pkg-config --exists openssl 2>/dev/null; then
+    check leasehold-vault --no-default-features --features native-tls
+  else
+    echo "OpenSSL's headers are not here: the feature native-tls is not checked"
+  fi
+  check leasehold-bb8 --no-default-features
+  check leasehold-bb8
+  for feature in "" postgres redis mysql diesel-async; do
+    check leasehold-deadpool --no-default-features --features "$feature"
+  done
+  check leasehold-sqlx
+  check leasehold-sqlx --no-default-features --features mysql
+  check leasehold-diesel
+  ! has_libmariadb || check leasehold-diesel --no-default-features --features mysql
+}
+
+check() { cargo clippy --locked --package "$@" -- --deny warnings; }
+
+deny() { cargo_deny bans licenses sources; }
+
+# Known vulnerabilities. Needs a network, and blocks nothing: not one of the stages that run by default.
+advisories() { cargo_deny advisories; }
+
+# Whoever waits for it, waits once, and longer for a compiler that optimizes than for what it checks.
+cargo_deny() {
+  local deny
+  deny=$(command -v cargo-deny || echo "$TOOLS/bin/cargo-deny")
+  if [ ! -x "$deny" ]; then
+    echo "installing cargo-deny $DENY_VERSION into $TOOLS"
+    CARGO_TARGET_DIR=$TOOLS/build CARGO_INCREMENTAL=0 \
+      cargo install cargo-deny --version "$DENY_VERSION" --locked --root "$TOOLS" --quiet --debug
+    rm -rf "$TOOLS/build"
+  fi
+  "$deny" --locked check "$@"
+}
+
+# The README's own command; the doc tests are a stage of their own, so that each has its time.
+tests() { cargo testbed test --no-doc; }
+
+doctests() { cargo test --doc $(everything); }
+
+demo() { cargo testbed demo --seconds 60 --json; }
+
+has_engine() {
+  docker version >/dev/null 2>&1 && return
+  echo "no container engine answers: nothing is done with containers"
+  return 1
+}
+
+# What is neither here nor can be pulled. The binary itself: cargo would wait for whatever is being compiled.
+images() { ! has_engine || "${CARGO_TARGET_DIR:-target}/debug/leasehold-testbed" images --if-missing; }
+
+# What can fail on containers alone, as CONTRIBUTING.md explains. `bash .ci/run full` runs all the others there, too.
+ON_CONTAINERS='package(leasehold-testbed) & kind(test)
+  + package(leasehold-suites) & test(/^(cluster|main_job|mariadb|outage)::|a_database_that|a_brokers_users/)
+  + package(leasehold-sqlx) & test(/^(mariadb|postgres)::(under_openbao|restarted_during_rotation)$/)
+  + package(leasehold-deadpool) & binary(redis) & test(/^(under_openbao|restarted_during_rotation)$/)'
+
+containers() {
+  has_engine || return 0
+  cargo testbed doctor
+  local before some=()
+  before=$(what_is_there)
+  ! cargo nextest --version >/dev/null 2>&1 || some=(-E "$ON_CONTAINERS")
+  cargo testbed test --launcher containers --no-doc "${some[@]}"
+  cargo testbed demo --launcher containers --seconds 20 --json
+  diff <(echo "$before") <(what_is_there) || { echo "something was left behind"; return 1; }
+}
+
+what_is_there() {
+  docker ps --all --format 'container {{.Names}} {{.Image}}' | sort
+  docker volume ls --format 'volume {{.Name}}' | sort
+  docker network ls --format 'network {{.Name}}' | sort
+}
