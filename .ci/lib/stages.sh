@@ -38,6 +38,9 @@ build() {
   fi
 }
 
+# Beside the tests: their own cargo looks at the target folder first, for some seconds, and nobody else can meanwhile.
+tests_first() { sleep 20; }
+
 clippy() { cargo clippy $(everything) --all-targets -- --deny warnings; }
 
 docs() { RUSTDOCFLAGS="--deny warnings" cargo doc $(everything) --no-deps; }
