@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use leasehold_core::{Error, ErrorKind, Party};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{call::Asked, scrub::Secrets};
@@ -12,37 +11,56 @@ use crate::{call::Asked, scrub::Secrets};
 #[derive(Debug, Default)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
-    /// The server's own words, scrubbed; empty where there are none or they are not JSON, which is never quoted.
+    /// The server's own words, scrubbed; empty where there are none or they are not Vault's JSON, which is never quoted.
     pub(crate) said: String,
-    pub(crate) json: bool,
+    pub(crate) form: Form,
     pub(crate) retry_after: Option<Duration>,
+}
+
+/// Tells by its form who gave an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Vault's and OpenBao's: an object with a list of texts.
+    #[default]
+    Vaults,
+    /// JSON of another form, as gateways send it.
+    OtherJson,
+    /// HTML, plain text, or nothing.
+    NoJson,
 }
 
 impl Refusal {
     pub(crate) fn new(status: u16, body: &[u8], retry_after: Option<Duration>, secrets: &Secrets) -> Self {
         // What Go's TLS server says to whoever speaks plain HTTP: a constant, so it may be repeated.
         if body.starts_with(PLAIN_HTTP.as_bytes()) {
-            return Self { status, said: PLAIN_HTTP.to_owned(), json: false, retry_after };
+            return Self { status, said: PLAIN_HTTP.to_owned(), form: Form::NoJson, retry_after };
         }
-        match serde_json::from_slice::<Refused>(body) {
-            Ok(refused) => Self { status, said: secrets.scrub(&refused.words()), json: true, retry_after },
-            Err(_) => Self { status, said: String::new(), json: false, retry_after },
-        }
+        let (said, form) = match serde_json::from_slice::<Value>(body) {
+            Ok(answer) => match words(&answer) {
+                Some(words) => (secrets.scrub(&words), Form::Vaults),
+                None => (String::new(), Form::OtherJson),
+            },
+            Err(_) => (String::new(), Form::NoJson),
+        };
+        Self { status, said, form, retry_after }
+    }
+
+    /// Whether somebody in front of the server gave it: a mesh, a WAF, an ingress. Its word says nothing of a token, a
+    /// policy, a login or a path.
+    fn is_of_another(&self) -> bool {
+        self.form != Form::Vaults && self.said.is_empty() && matches!(self.status, 400 | 401 | 403..=405)
     }
 }
 
-#[derive(Deserialize)]
-struct Refused {
-    errors: Option<Vec<Value>>,
-    warnings: Option<Vec<Value>>,
-}
-
-impl Refused {
-    /// The errors or, in a 404 for a path of the wrong kv version, the warnings.
-    fn words(self) -> String {
-        let errors = self.errors.filter(|errors| !errors.is_empty()).or(self.warnings).unwrap_or_default();
-        errors.iter().filter_map(Value::as_str).map(bare).collect::<Vec<_>>().join("; ")
-    }
+/// The errors or, in a 404 for a path of the wrong kv version, the warnings. `None` if Vault would not word it so.
+fn words(answer: &Value) -> Option<String> {
+    let list = |field: &str| {
+        let texts = answer.get(field)?.as_array()?.iter().map(Value::as_str);
+        texts.collect::<Option<Vec<_>>>()
+    };
+    let errors = list("errors").filter(|errors| !errors.is_empty());
+    let texts = errors.or_else(|| list("warnings")).or_else(|| list("errors"))?;
+    Some(texts.into_iter().map(bare).collect::<Vec<_>>().join("; "))
 }
 
 /// Takes off the list that Go puts around a single error.
@@ -56,6 +74,7 @@ pub(crate) fn classify(asked: &Asked<'_>, refusal: &Refusal) -> Error {
     let said = refusal.said.to_lowercase();
     let row = ROWS.iter().find(|row| row.fits(asked, refusal.status, &said));
     let kind = match row {
+        _ if refusal.is_of_another() => ErrorKind::Unreachable,
         Some(row) => row.kind,
         None if refusal.status >= 500 => ErrorKind::Unreachable,
         None => ErrorKind::Unexpected,
@@ -213,9 +232,10 @@ const DATABASE_REFUSED: &[&str] = &[
 
 fn message(kind: ErrorKind, asked: &Asked<'_>, refusal: &Refusal) -> String {
     let (path, method, status) = (asked.path, asked.method(), refusal.status);
-    let said = match (refusal.said.as_str(), refusal.json) {
-        ("", true) => String::new(),
-        ("", false) => " and no JSON, as if from a proxy".to_owned(),
+    let said = match (refusal.said.as_str(), refusal.form) {
+        ("", Form::Vaults) => String::new(),
+        ("", Form::OtherJson) => " and JSON that is not Vault's, as if from a proxy".to_owned(),
+        ("", Form::NoJson) => " and no JSON, as if from a proxy".to_owned(),
         (said, _) => format!(": {said}"),
     };
     let answered = format!("{method} {path} was answered {status}{said}");

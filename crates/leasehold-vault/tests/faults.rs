@@ -165,6 +165,28 @@ async fn a_dead_token_is_found_out() {
     assert_eq!(requests(&server).await.len(), 2);
 }
 
+/// A mesh in front of the server (istio #12351): its 403 is no reason to ask, nor to believe that anything has ended.
+#[tokio::test]
+async fn a_403_of_somebody_in_front_of_the_server_costs_one_request_and_concludes_nothing() {
+    for body in ["RBAC: access denied", "<html>Forbidden</html>", ""] {
+        for status in [401, 403] {
+            let server = always(ResponseTemplate::new(status).set_body_raw(body, "text/plain")).await;
+            let client = client(&server);
+            let outcomes = [
+                client.read(&token(), "database/creds/app").await,
+                client.lookup_token(&token()).await,
+                client.unwrap(&token()).await,
+                client.login("auth/kubernetes/login", Body::new().text("jwt", "a.b.c")).await,
+            ];
+            for outcome in outcomes {
+                let error = outcome.unwrap_err();
+                assert_eq!((error.kind(), error.party()), (ErrorKind::Unreachable, Party::Vault), "{error}");
+            }
+            assert_eq!(requests(&server).await.len(), 4, "nothing was looked into");
+        }
+    }
+}
+
 #[tokio::test]
 async fn lookup_self_is_not_looked_into() {
     let server = always(refusal(403, &["permission denied"])).await;

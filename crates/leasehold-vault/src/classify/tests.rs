@@ -194,13 +194,49 @@ fn what_others_say() {
         (creds(), 429, "", RateLimited),
         (creds(), 404, r#"{"errors":[]}"#, NotFound),
         (creds(), 400, r#"{"errors":["something new"]}"#, Unexpected),
-        (creds(), 401, "<html>log in</html>", Unexpected),
+        (creds(), 401, "<html>log in</html>", Unreachable),
         (creds(), 418, "", Unexpected),
         (creds(), 100, "", Unexpected),
         (creds(), 400, "Client sent an HTTP request to an HTTPS server.\n", Configuration),
     ];
     for (asked, status, body, kind) in table {
         assert_eq!(told(asked, *status, body).kind(), *kind, "{status} {body}");
+    }
+}
+
+/// A mesh, a WAF, an ingress: its word says nothing of a token, a policy, a login or a path.
+#[test]
+fn a_refusal_that_is_not_vaults_json_is_somebody_elses() {
+    let bodies = [
+        "",
+        "RBAC: access denied",
+        "<html>403 Forbidden</html>",
+        "null",
+        "[]",
+        "{}",
+        r#"{"message":"forbidden","code":403}"#,
+        r#"{"error":"access_denied"}"#,
+        r#"{"errors":null}"#,
+        r#"{"errors":"permission denied"}"#,
+        r#"{"errors":[{"title":"permission denied"}]}"#,
+    ];
+    let asked = [creds(), login(), renew(), renew_self(), read("auth/token/lookup-self")];
+    for status in [400, 401, 403, 404, 405] {
+        for (asked, body) in asked.iter().flat_map(|asked| bodies.map(|body| (asked, body))) {
+            let error = told(asked, status, body);
+            let what = format!("{} {status} {body}: {error}", asked.path);
+            assert_eq!((error.kind(), error.party()), (ErrorKind::Unreachable, Party::Vault), "{what}");
+            assert!(error.is_retryable() && !error.may_have_been_carried_out(), "{what}");
+            assert!(error.message().contains("as if from a proxy"), "{what}");
+        }
+    }
+    for (asked, status, body, kind) in [
+        (creds(), 403, r#"{"errors":[]}"#, ErrorKind::Denied),
+        (login(), 400, r#"{"errors":[]}"#, ErrorKind::LoginRefused),
+        (creds(), 404, r#"{"warnings":["Invalid path"]}"#, ErrorKind::NotFound),
+        (creds(), 401, r#"{"errors":["log in"]}"#, ErrorKind::Unexpected),
+    ] {
+        assert_eq!(told(&asked, status, body).kind(), kind, "Vault's own: {status} {body}");
     }
 }
 
@@ -288,7 +324,7 @@ fn bodies_of_any_shape_are_survived() {
         ["null", "[]", "3", "{", r#"{"errors":"hunter2"}"#, r#"{"errors":[{"a":"hunter2"},4,null]}"#, "\u{0}"]
     {
         let error = told(&creds(), 400, body);
-        assert_eq!(error.kind(), ErrorKind::Unexpected);
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 }
