@@ -1,11 +1,12 @@
 //! The request that every login makes.
 
-use leasehold_core::{Body, Error, ErrorKind, Grant, Party, Result, Token, Vault};
+use leasehold_core::{Auth, Body, Error, ErrorKind, ExposeSecret, Grant, Party, Result, Token, Vault};
 
 /// Writes to a login path; the answer's token is ours.
 pub(crate) async fn log_in(vault: &dyn Vault, path: &str, body: Body) -> Result<Grant<Token>> {
     let answer = vault.login(path, body).await?;
-    let Some(auth) = answer.auth() else {
+    let is_token = |auth: &&Auth| !auth.token().value().expose_secret().trim().is_empty();
+    let Some(auth) = answer.auth().filter(is_token) else {
         let message = format!("{path} answered without a token");
         return Err(Error::new(ErrorKind::Unexpected, Party::Vault, message));
     };

@@ -182,6 +182,16 @@ async fn a_dead_token_is_told() {
 }
 
 #[tokio::test]
+async fn an_empty_token_is_none_whoever_speaks_to_the_server() {
+    for token in ["", " \n"] {
+        let vault = Arc::new(Scripted { token, ..Scripted::default() });
+        let error = AppRole::new(vault, "role-1").issue().await.unwrap_err();
+        assert_eq!((error.kind(), error.party()), (ErrorKind::Unexpected, Party::Vault));
+        assert!(error.message().contains("auth/approle/login answered without a token"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_approle_sends_its_ids() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret-id");

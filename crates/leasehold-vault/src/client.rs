@@ -130,7 +130,7 @@ impl Client {
         }
         let response = outcome?;
         if response.status().is_success() {
-            let answer = envelope::read(response.body(), secrets)?;
+            let answer = envelope::read(response.body(), secrets).map_err(|error| at(path, &error))?;
             self.pass_on(answer.warnings(), path);
             return Ok(answer);
         }
@@ -223,6 +223,11 @@ impl fmt::Debug for Client {
             .field("skip_verify", &self.0.skip_verify)
             .finish_non_exhaustive()
     }
+}
+
+/// Says to what it was the answer.
+fn at(path: &str, error: &Error) -> Error {
+    Error::new(error.kind(), error.party(), format!("{path}: {}", error.message()))
 }
 
 /// So many different ones are told at `info`.

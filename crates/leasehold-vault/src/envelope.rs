@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use leasehold_core::{Answer, Auth, Lease, Result, SecretString, TokenKind, Uses};
-use serde::Deserialize;
+use leasehold_core::{Answer, Auth, Error, Lease, Result, SecretString, TokenKind, Uses};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::{scrub::Secrets, unexpected};
+use crate::{configuration, scrub::Secrets, unexpected};
 
 /// Reads the body of a 2xx answer. An empty one says nothing, and says so.
 ///
 /// # Errors
-/// `Unexpected` if it is no envelope. The body is never quoted, nor serde's error, which quotes values.
+/// `Unexpected` if it is no envelope; `Configuration` if a login wants a second factor. The body is never quoted, nor
+/// serde's error, which quotes values.
 pub(crate) fn read(body: &[u8], secrets: &Secrets) -> Result<Answer> {
     if body.trim_ascii().is_empty() {
         return Ok(Answer::empty());
@@ -19,6 +20,10 @@ pub(crate) fn read(body: &[u8], secrets: &Secrets) -> Result<Answer> {
     let envelope: Envelope = serde_json::from_slice(body).map_err(|_| {
         unexpected("the answer is not what Vault or OpenBao sends; does a proxy answer for it?")
     })?;
+    let auth = match envelope.auth {
+        Some(Granted { mfa_requirement: Some(wanted), client_token: None, .. }) => return Err(wants_mfa(&wanted)),
+        auth => auth.and_then(Granted::into_auth),
+    };
     let data = match envelope.data {
         Some(Value::Object(data)) => data,
         _ => Map::new(),
@@ -27,7 +32,7 @@ pub(crate) fn read(body: &[u8], secrets: &Secrets) -> Result<Answer> {
     Ok(Answer::new(
         lease(envelope.lease_id, envelope.lease_duration, envelope.renewable),
         data,
-        envelope.auth.and_then(Granted::into_auth),
+        auth,
         warnings.iter().map(|text| secrets.scrub(text)).collect(),
     ))
 }
@@ -45,23 +50,34 @@ struct Envelope {
 
 #[derive(Deserialize)]
 struct Granted {
-    client_token: Option<SecretText>,
+    /// The server sends an empty one where it grants none.
+    #[serde(default, deserialize_with = "no_empty_one")]
+    client_token: Option<SecretString>,
     accessor: Option<String>,
     lease_duration: Option<u64>,
     renewable: Option<bool>,
     token_type: Option<String>,
     num_uses: Option<i64>,
+    mfa_requirement: Option<Value>,
 }
 
-/// A text that becomes a secret as it is read.
-#[derive(Deserialize)]
-#[serde(from = "String")]
-struct SecretText(SecretString);
+fn no_empty_one<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretString>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.filter(|text| !text.trim().is_empty()).map(SecretString::from))
+}
 
-impl From<String> for SecretText {
-    fn from(text: String) -> Self {
-        Self(text.into())
-    }
+/// Names the methods by their types; everything else in the requirement is nobody's business but the server's.
+fn wants_mfa(requirement: &Value) -> Error {
+    let constraints = requirement.get("mfa_constraints").and_then(Value::as_object);
+    let methods = constraints.into_iter().flat_map(Map::values).filter_map(|any| any.get("any")?.as_array());
+    let types = methods.flatten().filter_map(|method| method.get("type")?.as_str());
+    let mut types: Vec<_> = types.filter(|name| MFA_METHODS.contains(name)).collect();
+    types.dedup();
+    let types = if types.is_empty() { String::new() } else { format!(" ({})", types.join(", ")) };
+    configuration(format!(
+        "the server wants a second factor for this login (MFA{types}), which a service does not have: exempt the mount or \
+         the entity from the login enforcement"
+    ))
 }
 
 impl Granted {
@@ -73,7 +89,7 @@ impl Granted {
         // A token has no lease id, and one that lasts no time (root) does not end.
         let uses = self.num_uses.and_then(|uses| u64::try_from(uses).ok()).filter(|uses| *uses > 0);
         let lease = lease(None, self.lease_duration, self.renewable).with_uses(uses.map(Uses::new));
-        Some(Auth::new(self.client_token?.0, self.accessor.unwrap_or_default(), kind, lease))
+        Some(Auth::new(self.client_token?, self.accessor.unwrap_or_default(), kind, lease))
     }
 }
 
@@ -85,9 +101,11 @@ fn lease(id: Option<String>, seconds: Option<u64>, renewable: Option<bool>) -> L
     Lease::new(id, Duration::from_secs(seconds), renewable.unwrap_or_default())
 }
 
+const MFA_METHODS: &[&str] = &["totp", "okta", "duo", "pingid"];
+
 #[cfg(test)]
 mod tests {
-    use leasehold_core::{ErrorKind, ExposeSecret};
+    use leasehold_core::{ErrorKind, ExposeSecret, Party};
 
     use super::*;
 
@@ -154,7 +172,29 @@ mod tests {
         assert_eq!(root.lease(), &Lease::endless());
 
         assert!(auth(r#"{"auth":null}"#).is_none());
-        assert!(auth(r#"{"auth":{"mfa_requirement":{}}}"#).is_none());
+        assert!(auth(r#"{"auth":{"lease_duration":60}}"#).is_none());
+        for empty in ["", " ", "\n"] {
+            let body = serde_json::json!({ "auth": { "client_token": empty, "lease_duration": 0 } });
+            assert!(auth(&body.to_string()).is_none(), "{empty:?} is no token");
+        }
+    }
+
+    /// The answer of OpenBao 2.7.2 and of Vault 1.21.4 where a login enforcement fits the mount.
+    #[test]
+    fn a_login_that_wants_a_second_factor_is_said_to() {
+        let body = r#"{"request_id":"1","lease_id":"","lease_duration":0,"renewable":false,"data":null,"wrap_info":null,
+            "warnings":["A login request was issued that is subject to MFA validation."],"auth":{"client_token":"","accessor":"",
+            "policies":null,"metadata":null,"lease_duration":0,"renewable":false,"entity_id":"e","token_type":"","orphan":false,
+            "mfa_requirement":{"mfa_request_id":"hunter2","mfa_constraints":{"e":{"any":[{"type":"totp","id":"i","uses_passcode":true},
+            {"type":"hunter2 hunter2","id":"i"}]}}},"num_uses":0}}"#;
+        let error = read(body.as_bytes(), &Secrets::default()).unwrap_err();
+        assert_eq!((error.kind(), error.party()), (ErrorKind::Configuration, Party::Configuration));
+        assert!(error.message().contains("MFA") && error.message().contains("totp"), "{error}");
+        assert!(!error.message().contains("hunter2") && !error.may_have_been_carried_out(), "{error}");
+        let bare = r#"{"auth":{"mfa_requirement":{}}}"#;
+        assert!(read(bare.as_bytes(), &Secrets::default()).unwrap_err().message().contains("MFA"));
+        let without = r#"{"auth":{"client_token":"s.x","lease_duration":60,"mfa_requirement":null}}"#;
+        assert!(answer(without).auth().is_some());
     }
 
     #[test]

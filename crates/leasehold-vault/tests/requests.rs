@@ -71,13 +71,23 @@ async fn a_login_without_a_token_in_its_answer_is_refused() {
     for answer in [
         ResponseTemplate::new(204),
         envelope(json!({"auth": null, "data": {"client_token": "hunter2"}})),
-        envelope(json!({"auth": {"mfa_requirement": {"x": "hunter2"}}})),
+        envelope(json!({"auth": {"client_token": "", "lease_duration": 0}})),
     ] {
         let server = always(answer).await;
         let error = client(&server).login("auth/jwt/login", Body::new()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unexpected);
         assert!(error.message().contains("auth/jwt/login") && !shown(&error).contains("hunter2"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_login_that_wants_a_second_factor_is_to_be_configured_otherwise() {
+    let auth = json!({"client_token": "", "lease_duration": 0, "mfa_requirement": {"x": "hunter2"}});
+    let server = always(envelope(json!({ "auth": auth }))).await;
+    let error = client(&server).login("auth/approle/login", Body::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(error.message().starts_with("auth/approle/login: ") && error.message().contains("MFA"), "{error}");
+    assert!(!shown(&error).contains("hunter2"), "{error}");
 }
 
 #[tokio::test]

@@ -18,11 +18,13 @@ pub(crate) struct Scripted {
     pub(crate) lookup: Value,
     /// The answer to an unwrapping; without one the token is not valid. It is given once.
     pub(crate) wrapped: Mutex<Option<Value>>,
+    /// The token in the answer to a login.
+    pub(crate) token: &'static str,
 }
 
 impl Scripted {
     pub(crate) fn new(lookup: Value) -> Self {
-        Self { asked: Mutex::default(), lookup, wrapped: Mutex::default() }
+        Self { asked: Mutex::default(), lookup, wrapped: Mutex::default(), token: "hvs.new" }
     }
 
     pub(crate) fn with_wrapped(data: Value) -> Self {
@@ -49,7 +51,7 @@ impl Vault for Scripted {
     async fn login(&self, path: &str, body: Body) -> Result<Answer> {
         self.note(path, body.into_fields().into());
         let lease = Lease::new("", std::time::Duration::from_secs(60), true);
-        let auth = Auth::new("hvs.new".to_owned().into(), "acc".to_owned(), TokenKind::Service, lease);
+        let auth = Auth::new(self.token.to_owned().into(), "acc".to_owned(), TokenKind::Service, lease);
         Ok(Answer::new(Lease::endless(), serde_json::Map::new(), Some(auth), Vec::new()))
     }
 
