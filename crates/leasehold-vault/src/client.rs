@@ -115,7 +115,16 @@ impl Client {
                 );
                 Err(Error::new(ErrorKind::DeadToken, Party::Vault, message))
             }
-            Err(error) => Err(error),
+            // It says nothing of the token, and the refusal is what was asked about.
+            Err(error) => {
+                let wait = denied.retry_after().max(error.retry_after());
+                let message = format!(
+                    "{}, unless the token is no longer valid, which could not be asked: {}",
+                    denied.message(),
+                    error.message()
+                );
+                Err(Error::new(ErrorKind::Denied, Party::Vault, message).with_retry_after(wait))
+            }
         }
     }
 

@@ -204,19 +204,25 @@ async fn a_server_that_says_so_is_not_asked_again() {
     assert_eq!(requests(&server).await.len(), 1);
 }
 
+/// It says nothing of the token, so all that is known is the refusal: nothing was carried out.
 #[tokio::test]
-async fn a_lookup_that_fails_otherwise_says_nothing_of_the_token() {
-    for (answer, kind) in [
-        (refusal(503, &["Vault is sealed"]), ErrorKind::Sealed),
-        (refusal(500, &["internal error"]), ErrorKind::Unreachable),
-        (refusal(429, &[]).insert_header("retry-after", "3"), ErrorKind::RateLimited),
-        (ResponseTemplate::new(200).set_delay(Duration::from_secs(60)), ErrorKind::Unreachable),
+async fn a_lookup_that_fails_otherwise_does_not_hide_the_refusal() {
+    for (answer, why) in [
+        (refusal(503, &["Vault is sealed"]), "sealed"),
+        (refusal(500, &["internal error"]), "internal error"),
+        (ResponseTemplate::new(403).set_body_string("RBAC: access denied"), "as if from a proxy"),
+        (refusal(429, &[]).insert_header("retry-after", "3"), "429"),
+        (ResponseTemplate::new(200).set_delay(Duration::from_secs(60)), "could not be asked"),
     ] {
         let server = MockServer::start().await;
         on(&server, "GET", "/v1/auth/token/lookup-self", answer).await;
         on(&server, "GET", "/v1/kv/x", refusal(403, &["permission denied"])).await;
         let client = builder(&server).timeout(Duration::from_millis(300)).build().unwrap();
-        assert_eq!(client.read(&token(), "kv/x").await.unwrap_err().kind(), kind);
+        let error = client.read(&token(), "kv/x").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+        assert!(!error.may_have_been_carried_out(), "{error}");
+        assert!(error.message().contains("no `read` on kv/x") && error.message().contains(why), "{error}");
+        assert_eq!(error.retry_after(), (why == "429").then_some(Duration::from_secs(3)));
         assert_eq!(requests(&server).await.len(), 2);
     }
 }
