@@ -96,10 +96,27 @@ impl Error {
         self
     }
 
-    /// Says that the request was sent and no answer came: the server may have carried it out.
+    /// Says that the request was sent and that no answer came, or none that can be used: the server may have carried it
+    /// out.
     #[must_use]
     pub fn unanswered(mut self) -> Self {
         self.unanswered = true;
+        self
+    }
+
+    /// Takes back what [`unanswered`](Self::unanswered) says, for a request that makes nothing: a read of what is there
+    /// anyway may be repeated as often as one likes.
+    ///
+    /// ```
+    /// use leasehold_core::{Error, ErrorKind, Party};
+    ///
+    /// let error = Error::new(ErrorKind::Unreachable, Party::Vault, "no answer").unanswered();
+    /// assert!(error.may_have_been_carried_out());
+    /// assert!(!error.leaving_nothing().may_have_been_carried_out());
+    /// ```
+    #[must_use]
+    pub fn leaving_nothing(mut self) -> Self {
+        self.unanswered = false;
         self
     }
 
@@ -123,7 +140,9 @@ impl Error {
         self.retry_after
     }
 
-    /// Whether the server may have carried out what was asked: the request was sent, and no answer came.
+    /// Whether the server may have carried out what was asked: the request was sent, and no answer came that tells. A proxy
+    /// that gave up, a failure inside the server and an answer that cannot be read are such. An issue may then have left a
+    /// lease, and a login a token, that nobody knows of.
     pub fn may_have_been_carried_out(&self) -> bool {
         self.unanswered
     }

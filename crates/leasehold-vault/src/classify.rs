@@ -14,6 +14,8 @@ pub(crate) struct Refusal {
     /// The server's own words, scrubbed; empty where there are none or they are not Vault's JSON, which is never quoted.
     pub(crate) said: String,
     pub(crate) form: Form,
+    /// Whether a mesh says that the server took the request and went away before it answered.
+    pub(crate) cut_off: bool,
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -33,7 +35,7 @@ impl Refusal {
     pub(crate) fn new(status: u16, body: &[u8], retry_after: Option<Duration>, secrets: &Secrets) -> Self {
         // What Go's TLS server says to whoever speaks plain HTTP: a constant, so it may be repeated.
         if body.starts_with(PLAIN_HTTP.as_bytes()) {
-            return Self { status, said: PLAIN_HTTP.to_owned(), form: Form::NoJson, retry_after };
+            return Self { said: PLAIN_HTTP.to_owned(), form: Form::NoJson, ..Self::of(status, retry_after) };
         }
         let (said, form) = match serde_json::from_slice::<Value>(body) {
             Ok(answer) => match words(&answer) {
@@ -42,7 +44,23 @@ impl Refusal {
             },
             Err(_) => (String::new(), Form::NoJson),
         };
-        Self { status, said, form, retry_after }
+        let cut_off = form == Form::NoJson && is_cut_off(body);
+        Self { said, form, cut_off, ..Self::of(status, retry_after) }
+    }
+
+    fn of(status: u16, retry_after: Option<Duration>) -> Self {
+        Self { status, retry_after, ..Self::default() }
+    }
+
+    /// Whether the server may have carried the request out, going by all that is known of a failure: it is not known to
+    /// come before execution, or to have been undone. 503 says that nothing was done, but for a mesh whose server went away.
+    fn may_follow_execution(&self, said: &str) -> bool {
+        match self.status {
+            501 => false,
+            503 => self.cut_off,
+            500.. => !says(said, NOT_BEGUN) && (!says(said, UNDONE) || says(said, BROKEN_OFF)),
+            _ => false,
+        }
     }
 
     /// Whether somebody in front of the server gave it: a mesh, a WAF, an ingress. Its word says nothing of a token, a
@@ -50,6 +68,17 @@ impl Refusal {
     fn is_of_another(&self) -> bool {
         self.form != Form::Vaults && self.said.is_empty() && matches!(self.status, 400 | 401 | 403..=405)
     }
+}
+
+/// Envoy's constant words. Each reason but these comes after the connection was made.
+fn is_cut_off(body: &[u8]) -> bool {
+    let body = String::from_utf8_lossy(body.get(..LONGEST_REASON).unwrap_or(body)).to_lowercase();
+    body.contains("disconnect/reset before headers")
+        && !says(&body, &["connection failure", "connection timeout", "connect error: ", "overflow"])
+}
+
+fn says(said: &str, words: &[&str]) -> bool {
+    words.iter().any(|words| said.contains(words))
 }
 
 /// The errors or, in a 404 for a path of the wrong kv version, the warnings. `None` if Vault would not word it so.
@@ -84,7 +113,8 @@ pub(crate) fn classify(asked: &Asked<'_>, refusal: &Refusal) -> Error {
         ErrorKind::Configuration => Party::Configuration,
         _ => Party::Vault,
     };
-    Error::new(kind, party, message(kind, asked, refusal)).with_retry_after(refusal.retry_after)
+    let error = Error::new(kind, party, message(kind, asked, refusal)).with_retry_after(refusal.retry_after);
+    if refusal.may_follow_execution(&said) { error.unanswered() } else { error }
 }
 
 struct Row {
@@ -99,7 +129,7 @@ impl Row {
     fn fits(&self, asked: &Asked<'_>, status: u16, said: &str) -> bool {
         self.statuses.contains(&status)
             && self.on.fits(asked)
-            && (self.says.is_empty() || self.says.iter().any(|words| said.contains(words)))
+            && (self.says.is_empty() || says(said, self.says))
     }
 }
 
@@ -229,6 +259,36 @@ const DATABASE_REFUSED: &[&str] = &[
     "sqlstate",
     "wrongpass",
 ];
+
+/// In a failure, these say that nothing was begun: the database or the active node was not reached, did not let the server
+/// in, or was not asked, since the configuration does not fit.
+const NOT_BEGUN: &[&str] = &[
+    "active cluster node not found",
+    "connection refused",
+    "could not load",
+    "database system is",
+    "dial error",
+    "dial tcp",
+    "error 1045",
+    "error verifying connection",
+    "failed to connect",
+    "failed to find entry for connection",
+    "is not an allowed role",
+    "no route to host",
+    "no such host",
+    "noauth",
+    "password authentication failed",
+    "sealed",
+    "too many clients",
+    "too many connections",
+    "unable to start transaction",
+    "wrongpass",
+];
+/// PostgreSQL says that a statement failed, with which its transaction is rolled back.
+const UNDONE: &[&str] = &["sqlstate"];
+/// But these say that it may not have heard how a transaction ended.
+const BROKEN_OFF: &[&str] = &["sqlstate 08003", "sqlstate 08006", "sqlstate 08007", "sqlstate 57p01", "sqlstate 40003"];
+const LONGEST_REASON: usize = 512;
 
 fn message(kind: ErrorKind, asked: &Asked<'_>, refusal: &Refusal) -> String {
     let (path, method, status) = (asked.path, asked.method(), refusal.status);

@@ -208,7 +208,7 @@ impl Vault for Client {
         let answer = self.ask(None, Call::login(path, body)?, &secrets).await?;
         match answer.auth() {
             Some(_) => Ok(answer),
-            None => Err(unexpected(format!("the answer to the login at {path} holds no token"))),
+            None => Err(unexpected(format!("the answer to the login at {path} holds no token")).unanswered()),
         }
     }
 
@@ -236,7 +236,8 @@ impl fmt::Debug for Client {
 
 /// Says to what it was the answer.
 fn at(path: &str, error: &Error) -> Error {
-    Error::new(error.kind(), error.party(), format!("{path}: {}", error.message()))
+    let located = Error::new(error.kind(), error.party(), format!("{path}: {}", error.message()));
+    if error.may_have_been_carried_out() { located.unanswered() } else { located }
 }
 
 /// So many different ones are told at `info`.

@@ -11,14 +11,14 @@ use crate::{configuration, scrub::Secrets, unexpected};
 /// Reads the body of a 2xx answer. An empty one says nothing, and says so.
 ///
 /// # Errors
-/// `Unexpected` if it is no envelope; `Configuration` if a login wants a second factor. The body is never quoted, nor
+/// `Unexpected` if it is no envelope, though something may have been made; `Configuration` if a login wants a second factor. The body is never quoted, nor
 /// serde's error, which quotes values.
 pub(crate) fn read(body: &[u8], secrets: &Secrets) -> Result<Answer> {
     if body.trim_ascii().is_empty() {
         return Ok(Answer::empty());
     }
     let envelope: Envelope = serde_json::from_slice(body).map_err(|_| {
-        unexpected("the answer is not what Vault or OpenBao sends; does a proxy answer for it?")
+        unexpected("the answer is not what Vault or OpenBao sends; does a proxy answer for it?").unanswered()
     })?;
     let auth = match envelope.auth {
         Some(Granted { mfa_requirement: Some(wanted), client_token: None, .. }) => return Err(wants_mfa(&wanted)),
@@ -28,12 +28,13 @@ pub(crate) fn read(body: &[u8], secrets: &Secrets) -> Result<Answer> {
         Some(Value::Object(data)) => data,
         _ => Map::new(),
     };
-    let warnings = envelope.warnings.unwrap_or_default();
+    // They must not cost a lease, whatever they are.
+    let warnings = envelope.warnings.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     Ok(Answer::new(
         lease(envelope.lease_id, envelope.lease_duration, envelope.renewable),
         data,
         auth,
-        warnings.iter().map(|text| secrets.scrub(text)).collect(),
+        warnings.iter().filter_map(Value::as_str).map(|text| secrets.scrub(text)).collect(),
     ))
 }
 
@@ -45,7 +46,7 @@ struct Envelope {
     renewable: Option<bool>,
     data: Option<Value>,
     auth: Option<Granted>,
-    warnings: Option<Vec<String>>,
+    warnings: Option<Value>,
 }
 
 #[derive(Deserialize)]

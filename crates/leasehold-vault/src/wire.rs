@@ -169,7 +169,8 @@ async fn answer(mut response: reqwest::Response, url: &Url) -> Result<Response<V
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error.without_url(), url))? {
         if body.len() + chunk.len() > LONGEST_ANSWER {
-            return Err(unexpected(format!("{} sent more than {LONGEST_ANSWER} bytes", shown(url))));
+            let error = unexpected(format!("{} sent more than {LONGEST_ANSWER} bytes", shown(url)));
+            return Err(if response.status().is_client_error() { error } else { error.unanswered() });
         }
         body.extend_from_slice(&chunk);
     }

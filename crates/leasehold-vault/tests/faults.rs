@@ -121,6 +121,48 @@ async fn each_status_has_its_kind() {
     }
 }
 
+/// The lease, or the token, exists, and nobody knows its name.
+#[tokio::test]
+async fn a_success_that_cannot_be_read_may_have_been_one() {
+    let bodies: [&[u8]; 5] = [
+        b"<html>200</html>",
+        b"{\"lease_id\":\"database/creds/app/1\",\"data\":{",
+        b"{\"lease_id\":7}",
+        b"{\"lease_id\":\"a\",\"lease_duration\":-5}",
+        &[b' '; 16 * 1024 * 1024 + 1],
+    ];
+    for body in bodies {
+        let server = always(ResponseTemplate::new(200).set_body_raw(body, "application/json")).await;
+        let client = client(&server);
+        for outcome in [
+            client.read(&token(), "database/creds/app").await,
+            client.login("auth/kubernetes/login", Body::new().text("jwt", "a.b.c")).await,
+        ] {
+            let error = outcome.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unexpected);
+            assert!(error.may_have_been_carried_out(), "{error}");
+        }
+    }
+    for body in [json!({}), json!({ "auth": { "client_token": "" } })] {
+        let server = always(envelope(body)).await;
+        let error = client(&server).login("auth/kubernetes/login", Body::new()).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Unexpected && error.may_have_been_carried_out(), "{error}");
+    }
+    for (status, may) in [(502, true), (504, true), (503, false), (404, false)] {
+        let error = failure(ResponseTemplate::new(status).set_body_string("<html>")).await;
+        assert_eq!(error.may_have_been_carried_out(), may, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_warning_that_is_no_text_spoils_no_lease() {
+    let body = json!({ "lease_id": "a", "lease_duration": 60, "warnings": [{ "code": 1 }, "mind the gap"] });
+    let answer = client(&always(envelope(body)).await).read(&token(), "database/creds/app").await.unwrap();
+    assert_eq!((answer.lease().id(), answer.warnings()), ("a", ["mind the gap".to_owned()].as_slice()));
+    let body = json!({ "lease_id": "a", "lease_duration": 60, "warnings": "mind the gap" });
+    assert!(client(&always(envelope(body)).await).read(&token(), "database/creds/app").await.is_ok());
+}
+
 #[tokio::test]
 async fn the_wait_that_the_server_asks_for_is_kept() {
     // vaultrs drops the headers of errors.

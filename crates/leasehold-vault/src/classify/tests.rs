@@ -265,6 +265,55 @@ fn a_collision_inside_the_database_is_its_own_and_is_tried_again() {
     }
 }
 
+/// The load balancer gave up, or the server failed somewhere on its way: the user, or the token, may be there.
+#[test]
+fn a_failure_that_is_not_known_to_come_before_execution_may_have_been_one_after_it() {
+    let may: &[(u16, &str)] = &[
+        (500, r#"{"errors":["internal error"]}"#),
+        (500, r#"{"errors":["1 error occurred:\n\t* context deadline exceeded\n\n"]}"#),
+        (500, r#"{"errors":["failed to execute query: read tcp 10.0.0.1:1->10.0.0.2:5432: i/o timeout"]}"#),
+        (500, r#"{"errors":["write tcp 10.0.0.1:1->10.0.0.2:5432: write: broken pipe"]}"#),
+        (500, r#"{"errors":["Error 1044 (42000): Access denied for user 'vault'@'%' to database 'app'"]}"#),
+        (500, r#"{"errors":["failed to commit: FATAL: terminating connection (SQLSTATE 57P01)"]}"#),
+        (500, r#"{"errors":[]}"#),
+        (500, ""),
+        (502, "<html>Bad Gateway</html>"),
+        (502, r#"{"errors":[]}"#),
+        (504, "<html>Gateway Time-out</html>"),
+        (503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination"),
+        (520, ""),
+        (599, ""),
+    ];
+    let before: &[(u16, &str)] = &[
+        (500, r#"{"errors":["1 error occurred:\n\t* unable to start transaction: context deadline exceeded\n\n"]}"#),
+        (500, r#"{"errors":["dial tcp 10.0.0.2:5432: i/o timeout"]}"#),
+        (500, r#"{"errors":["failed to connect to `user=v`: server error: FATAL: sorry (SQLSTATE 53300)"]}"#),
+        (500, r#"{"errors":["Error 1040: Too many connections"]}"#),
+        (500, r#"{"errors":["Error 1045 (28000): Access denied for user 'vault'@'%'"]}"#),
+        (500, r#"{"errors":["failed to execute query: ERROR: syntax error at or near \"ROLEX\" (SQLSTATE 42601)"]}"#),
+        (500, r#"{"errors":["\"app\" is not an allowed role"]}"#),
+        (500, r#"{"errors":["failed to find entry for connection with name: \"nosuch\""]}"#),
+        (500, r#"{"errors":["local node not active but active cluster node not found"]}"#),
+        (500, r#"{"errors":["could not load backend configuration"]}"#),
+        (501, ""),
+        (503, r#"{"errors":["Vault is sealed"]}"#),
+        (503, r#"{"errors":["upstream overloaded"]}"#),
+        (503, "<html>no healthy upstream</html>"),
+        (503, "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"),
+        (429, "quota"),
+        (412, ""),
+        (472, ""),
+        (403, r#"{"errors":["permission denied"]}"#),
+        (400, r#"{"errors":["context deadline exceeded"]}"#),
+    ];
+    for (table, may) in [(may, true), (before, false)] {
+        for ((status, body), asked) in table.iter().flat_map(|row| [(row, creds()), (row, login())]) {
+            let error = told(&asked, *status, body);
+            assert_eq!(error.may_have_been_carried_out(), may, "{} {status} {body}: {error}", asked.path);
+        }
+    }
+}
+
 #[test]
 fn messages_tell_what_to_do() {
     let table = [
