@@ -44,6 +44,10 @@ pub enum ErrorKind {
     Denied,
     /// The lease has ended or was revoked. Nothing to do: the secret is issued again.
     LeaseGone,
+    /// The login was refused in words that may pass: a bare "permission denied" to a JWT, which the server also says when it
+    /// cannot have the JWT checked, or a JWT that is not valid yet. Nothing to do at first: it is tried again. If it goes on,
+    /// the message lists the causes.
+    LoginDoubtful,
     /// The login was refused: the service account, the role's bindings, the audience or the JWT's expiry do not fit.
     LoginRefused,
     /// No such role, mount or path. Create it in Vault, or correct the name; attempts go on, slowly.
@@ -79,6 +83,8 @@ pub enum Party {
     Database,
     /// A file, such as the service account's JWT.
     File,
+    /// Whatever Vault asks before it believes a login: the issuer of the JWT, Kubernetes' API server, a directory.
+    Issuer,
     /// Vault or OpenBao, or the way to it.
     Vault,
 }
@@ -160,6 +166,7 @@ impl ErrorKind {
         match self {
             Self::DatabaseFull
             | Self::DatabaseUnavailable
+            | Self::LoginDoubtful
             | Self::NotReplicated
             | Self::NotYet
             | Self::RateLimited
@@ -191,6 +198,7 @@ impl ErrorKind {
             Self::DeadToken => "dead_token",
             Self::Denied => "denied",
             Self::LeaseGone => "lease_gone",
+            Self::LoginDoubtful => "login_doubtful",
             Self::LoginRefused => "login_refused",
             Self::NotFound => "not_found",
             Self::NotReplicated => "not_replicated",
@@ -218,6 +226,7 @@ impl fmt::Display for Party {
             Self::Configuration => "configuration",
             Self::Database => "database",
             Self::File => "file",
+            Self::Issuer => "the issuer behind Vault",
             Self::Vault => "Vault",
         })
     }

@@ -6,6 +6,7 @@ use rustify::{
     enums::{RequestMethod, RequestType, ResponseType},
     errors::ClientError,
 };
+use serde_json::{Map, Value};
 
 use crate::{configuration, unexpected};
 
@@ -14,24 +15,29 @@ use crate::{configuration, unexpected};
 #[derive(Clone)]
 pub(crate) struct Call {
     path: String,
-    login: bool,
+    login: Login,
     body: Option<Vec<u8>>,
 }
 
 impl Call {
     pub(crate) fn read(path: &str) -> Result<Self> {
-        Ok(Self { path: checked(path)?, login: false, body: None })
+        Ok(Self { path: checked(path)?, login: Login::None, body: None })
     }
 
     pub(crate) fn write(path: &str, body: Body) -> Result<Self> {
-        // serde_json's error would repeat nothing here, but neither would it help.
-        let body =
-            serde_json::to_vec(&body.into_fields()).map_err(|_| unexpected("the body cannot be written"))?;
-        Ok(Self { path: checked(path)?, login: false, body: Some(body) })
+        Self::written(path, Login::None, &body.into_fields())
     }
 
     pub(crate) fn login(path: &str, body: Body) -> Result<Self> {
-        Ok(Self { login: true, ..Self::write(path, body)? })
+        let fields = body.into_fields();
+        let login = if fields.contains_key("jwt") { Login::Jwt } else { Login::Secret };
+        Self::written(path, login, &fields)
+    }
+
+    fn written(path: &str, login: Login, fields: &Map<String, Value>) -> Result<Self> {
+        // serde_json's error would repeat nothing here, but neither would it help.
+        let body = serde_json::to_vec(fields).map_err(|_| unexpected("the body cannot be written"))?;
+        Ok(Self { path: checked(path)?, login, body: Some(body) })
     }
 
     pub(crate) fn asked(&self) -> Asked<'_> {
@@ -43,13 +49,27 @@ impl Call {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
     pub(crate) path: &'a str,
-    pub(crate) login: bool,
+    pub(crate) login: Login,
     pub(crate) write: bool,
+}
+
+/// Whether a request logs in, and with what: a refusal may mean something else, and may cost something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Login {
+    None,
+    /// With a JWT, which the server has others check. Trying again does no harm.
+    Jwt,
+    /// With a secret id, a password, a certificate. Each refusal may be one of the few before a lock-out.
+    Secret,
 }
 
 impl Asked<'_> {
     pub(crate) fn method(&self) -> &'static str {
         if self.write { "POST" } else { "GET" }
+    }
+
+    pub(crate) fn logs_in(&self) -> bool {
+        self.login != Login::None
     }
 
     pub(crate) fn is_lookup_self(&self) -> bool {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use leasehold_core::{Error, ErrorKind, Party};
 use serde_json::Value;
 
-use crate::{call::Asked, scrub::Secrets};
+use crate::{
+    call::{Asked, Login},
+    scrub::Secrets,
+};
 
 /// An answer that is no success, reduced to what its meaning depends on.
 #[derive(Debug, Default)]
@@ -104,6 +107,9 @@ pub(crate) fn classify(asked: &Asked<'_>, refusal: &Refusal) -> Error {
     let row = ROWS.iter().find(|row| row.fits(asked, refusal.status, &said));
     let kind = match row {
         _ if refusal.is_of_another() => ErrorKind::Unreachable,
+        _ if asked.login == Login::Jwt && refusal.status == 403 && said == BARE_DENIAL => {
+            ErrorKind::LoginDoubtful
+        }
         Some(row) => row.kind,
         None if refusal.status >= 500 => ErrorKind::Unreachable,
         None => ErrorKind::Unexpected,
@@ -111,10 +117,16 @@ pub(crate) fn classify(asked: &Asked<'_>, refusal: &Refusal) -> Error {
     let party = match kind {
         ErrorKind::DatabaseUnavailable => Party::Database,
         ErrorKind::Configuration => Party::Configuration,
+        ErrorKind::Unreachable if asked.logs_in() && says_issuer_away(refusal, &said) => Party::Issuer,
         _ => Party::Vault,
     };
-    let error = Error::new(kind, party, message(kind, asked, refusal)).with_retry_after(refusal.retry_after);
+    let error =
+        Error::new(kind, party, message(kind, party, asked, refusal)).with_retry_after(refusal.retry_after);
     if refusal.may_follow_execution(&said) { error.unanswered() } else { error }
+}
+
+fn says_issuer_away(refusal: &Refusal, said: &str) -> bool {
+    matches!(refusal.status, 400 | 403) && says(said, ISSUER_AWAY)
 }
 
 struct Row {
@@ -141,6 +153,7 @@ enum On {
     /// Renewal and revocation of leases, which make it speak to the database too.
     Leases,
     Login,
+    JwtLogin,
     LookupSelf,
     /// Everything but a login: there the server's words speak of what was sent, not of a lease or a token of ours.
     NoLogin,
@@ -151,13 +164,14 @@ impl On {
         match self {
             Self::Anything => true,
             Self::Credentials => {
-                !asked.login
+                !asked.logs_in()
                     && asked.path.split('/').any(|segment| matches!(segment, "creds" | "static-creds"))
             }
             Self::Leases => asked.path.starts_with("sys/leases/"),
-            Self::Login => asked.login,
+            Self::Login => asked.logs_in(),
+            Self::JwtLogin => asked.login == Login::Jwt,
             Self::LookupSelf => asked.is_lookup_self(),
-            Self::NoLogin => !asked.login,
+            Self::NoLogin => !asked.logs_in(),
         }
     }
 }
@@ -192,6 +206,9 @@ const ROWS: &[Row] = &[
         says: &["failed to renew entry"],
         kind: ErrorKind::RenewalFailed,
     },
+    // The server could not ask whoever has to check the login, so it has refused nobody.
+    Row { statuses: &[400, 403], on: On::Login, says: ISSUER_AWAY, kind: ErrorKind::Unreachable },
+    Row { statuses: &[400, 403], on: On::JwtLogin, says: NOT_YET_VALID, kind: ErrorKind::LoginDoubtful },
     Row { statuses: &[400, 403], on: On::Login, says: &[], kind: ErrorKind::LoginRefused },
     Row {
         statuses: &[400],
@@ -217,6 +234,23 @@ const ROWS: &[Row] = &[
 ];
 
 const PLAIN_HTTP: &str = "Client sent an HTTP request to an HTTPS server";
+/// The server says no more than this to a JWT that is refused, and when it cannot have it checked.
+const BARE_DENIAL: &str = "permission denied";
+const ISSUER_AWAY: &[&str] = &[
+    "connection refused",
+    "connection reset",
+    "context deadline exceeded",
+    "dial tcp",
+    "get \"http",
+    "i/o timeout",
+    "ldap result code 200",
+    "no route to host",
+    "no such host",
+    "post \"http",
+];
+/// By the server's clock. OpenBao's words, and those of the libraries that it and Vault have used.
+const NOT_YET_VALID: &[&str] =
+    &["issued in the future", "not before (nbf)", "not valid yet", "not yet valid", "used before issued"];
 const NOT_RENEWABLE: &[&str] = &[
     "not renewable",
     "past the max ttl",
@@ -287,10 +321,11 @@ const NOT_BEGUN: &[&str] = &[
 /// PostgreSQL says that a statement failed, with which its transaction is rolled back.
 const UNDONE: &[&str] = &["sqlstate"];
 /// But these say that it may not have heard how a transaction ended.
-const BROKEN_OFF: &[&str] = &["sqlstate 08003", "sqlstate 08006", "sqlstate 08007", "sqlstate 57p01", "sqlstate 40003"];
+const BROKEN_OFF: &[&str] =
+    &["sqlstate 08003", "sqlstate 08006", "sqlstate 08007", "sqlstate 57p01", "sqlstate 40003"];
 const LONGEST_REASON: usize = 512;
 
-fn message(kind: ErrorKind, asked: &Asked<'_>, refusal: &Refusal) -> String {
+fn message(kind: ErrorKind, party: Party, asked: &Asked<'_>, refusal: &Refusal) -> String {
     let (path, method, status) = (asked.path, asked.method(), refusal.status);
     let said = match (refusal.said.as_str(), refusal.form) {
         ("", Form::Vaults) => String::new(),
@@ -309,10 +344,20 @@ fn message(kind: ErrorKind, asked: &Asked<'_>, refusal: &Refusal) -> String {
             let capability = if asked.write { "update" } else { "read" };
             format!("no `{capability}` on {path} ({status}{said}): add it to the token's policy")
         }
-        ErrorKind::LoginRefused if refusal.said == "permission denied" => {
-            format!(
-                "{answered}, which it says too where no login is mounted, or where it cannot check the JWT"
-            )
+        ErrorKind::LoginDoubtful if refusal.said == BARE_DENIAL => format!(
+            "{answered}, which it says to a JWT that is forged, or whose account or pod is gone; where no login is mounted, or \
+             none for this address; and where it cannot have the JWT checked, since the API server is away or overloaded, is \
+             not trusted, or refuses the reviewer's own JWT. Only the server's debug log tells which"
+        ),
+        ErrorKind::LoginDoubtful => {
+            format!("{answered}: the clocks of the issuer, of the server and of this machine may differ")
+        }
+        ErrorKind::LoginRefused if refusal.said == BARE_DENIAL => format!(
+            "{answered}, which it says too where no login is mounted, or none for this address, and for a while after too many \
+             refused tries"
+        ),
+        ErrorKind::Unreachable if party == Party::Issuer => {
+            format!("the server cannot reach whoever checks the login: {answered}")
         }
         ErrorKind::NotFound if said.is_empty() => format!("{answered}: there is nothing"),
         _ => answered,

@@ -21,7 +21,9 @@ pub(crate) fn read(body: &[u8], secrets: &Secrets) -> Result<Answer> {
         unexpected("the answer is not what Vault or OpenBao sends; does a proxy answer for it?").unanswered()
     })?;
     let auth = match envelope.auth {
-        Some(Granted { mfa_requirement: Some(wanted), client_token: None, .. }) => return Err(wants_mfa(&wanted)),
+        Some(Granted { mfa_requirement: Some(wanted), client_token: None, .. }) => {
+            return Err(wants_mfa(&wanted));
+        }
         auth => auth.and_then(Granted::into_auth),
     };
     let data = match envelope.data {
@@ -29,7 +31,8 @@ pub(crate) fn read(body: &[u8], secrets: &Secrets) -> Result<Answer> {
         _ => Map::new(),
     };
     // They must not cost a lease, whatever they are.
-    let warnings = envelope.warnings.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let warnings =
+        envelope.warnings.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     Ok(Answer::new(
         lease(envelope.lease_id, envelope.lease_duration, envelope.renewable),
         data,

@@ -86,7 +86,10 @@ async fn a_login_that_wants_a_second_factor_is_to_be_configured_otherwise() {
     let server = always(envelope(json!({ "auth": auth }))).await;
     let error = client(&server).login("auth/approle/login", Body::new()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
-    assert!(error.message().starts_with("auth/approle/login: ") && error.message().contains("MFA"), "{error}");
+    assert!(
+        error.message().starts_with("auth/approle/login: ") && error.message().contains("MFA"),
+        "{error}"
+    );
     assert!(!shown(&error).contains("hunter2"), "{error}");
 }
 

@@ -1,15 +1,19 @@
 use super::*;
 
 fn read(path: &str) -> Asked<'_> {
-    Asked { path, login: false, write: false }
+    Asked { path, login: Login::None, write: false }
 }
 
 fn write(path: &str) -> Asked<'_> {
-    Asked { path, login: false, write: true }
+    Asked { path, login: Login::None, write: true }
 }
 
 fn login() -> Asked<'static> {
-    Asked { path: "auth/kubernetes/login", login: true, write: true }
+    Asked { path: "auth/kubernetes/login", login: Login::Jwt, write: true }
+}
+
+fn login_by_secret() -> Asked<'static> {
+    Asked { path: "auth/approle/login", login: Login::Secret, write: true }
 }
 
 fn creds() -> Asked<'static> {
@@ -109,13 +113,14 @@ fn what_openbao_says() {
         (login(), 429, "request path \"auth/approle/login\": rate limit quota exceeded", RateLimited),
         (creds(), 503, "Vault is sealed", Sealed),
         (login(), 503, "Vault is sealed", Sealed),
-        (login(), 400, "invalid username or password", LoginRefused),
+        (login_by_secret(), 400, "invalid username or password", LoginRefused),
         (login(), 400, "invalid role name \"nope\"", LoginRefused),
-        (login(), 400, "invalid role or secret ID", LoginRefused),
+        (login_by_secret(), 400, "invalid role or secret ID", LoginRefused),
         (login(), 400, "could not load configuration", LoginRefused),
         (login(), 400, "missing jwt", LoginRefused),
-        (login(), 403, "permission denied", LoginRefused),
-        (login(), 403, "invalid not before (nbf) claim: token not yet valid", LoginRefused),
+        (login(), 403, "permission denied", LoginDoubtful),
+        (login_by_secret(), 403, "permission denied", LoginRefused),
+        (login(), 403, "invalid not before (nbf) claim: token not yet valid", LoginDoubtful),
         (renew(), 400, "failed to decode JSON input: unexpected EOF", Unexpected),
         (renew(), 400, "lease_id must be specified", Unexpected),
         (creds(), 400, "relative paths not supported", Unexpected),
@@ -265,6 +270,116 @@ fn a_collision_inside_the_database_is_its_own_and_is_tried_again() {
     }
 }
 
+/// What a real API server and the server behind it said (OpenBao 2.7.2): logins at auth/kubernetes and auth/jwt.
+#[test]
+fn a_login_that_may_pass_is_told_from_one_that_is_refused() {
+    use ErrorKind::*;
+    let get = |error: &str| format!("Get \"https://10.0.0.1/.well-known/openid-configuration\": {error}");
+    let refused = get("dial tcp 10.0.0.1:443: connect: connection refused");
+    let untrusted = get("tls: failed to verify certificate: x509: certificate signed by unknown authority");
+    let keyset =
+        |text: &str| format!("error configuring token validator: keyset configuration error: {text}");
+    let keys = |text: &str| {
+        format!(
+            "error validating token: error verifying token signature: fetching keys oidc: get keys failed {text}"
+        )
+    };
+    let invalid = |claim: &str| format!("error validating token: invalid {claim}");
+    let passes: &[(u16, String, ErrorKind)] = &[
+        (403, "permission denied".to_owned(), LoginDoubtful),
+        (403, "1 error occurred:\n\t* permission denied\n\n".to_owned(), LoginDoubtful),
+        (403, "invalid not before (nbf) claim: token not yet valid".to_owned(), LoginDoubtful),
+        (400, invalid("not before (nbf) claim: token not yet valid"), LoginDoubtful),
+        (400, invalid("issued at (iat) claim: token issued in the future"), LoginDoubtful),
+        (400, "validation failed, token not valid yet (nbf)".to_owned(), LoginDoubtful),
+        (400, keyset(&refused), Unreachable),
+        (400, keyset(&untrusted), Unreachable),
+        (400, keys(&refused), Unreachable),
+        (403, format!("namespace not authorized err={refused}"), Unreachable),
+    ];
+    let refusals = [
+        (403, "invalid expiration time (exp) claim: token is expired".to_owned()),
+        (400, "missing jwt".to_owned()),
+        (403, "invalid audience (aud) claim: audience claim does not match any expected audience".to_owned()),
+        (403, "service account name not authorized".to_owned()),
+        (403, "namespace not authorized".to_owned()),
+        (403, "permission denied to this namespace".to_owned()),
+        (400, "permission denied".to_owned()),
+        (400, "invalid role name \"nope\"".to_owned()),
+        (400, invalid("subject (sub) claim")),
+        (400, invalid("issuer (iss) claim")),
+        (400, invalid("expiration time (exp) claim: token is expired")),
+        (
+            400,
+            "error validating token: error verifying token signature: failed to verify id token signature"
+                .to_owned(),
+        ),
+        (400, "role \"nope\" could not be found".to_owned()),
+        (400, "audience claim found in JWT but no audiences bound to the role".to_owned()),
+    ];
+    for (status, text, kind) in passes {
+        let error = told(&login(), *status, &errors(&[text]));
+        let party = if *kind == Unreachable { Party::Issuer } else { Party::Vault };
+        assert_eq!((error.kind(), error.party()), (*kind, party), "{status} {text}");
+        assert!(error.is_retryable() && !error.may_have_been_carried_out(), "{error}");
+    }
+    for (status, text) in &refusals {
+        let error = told(&login(), *status, &errors(&[text]));
+        assert_eq!((error.kind(), error.party()), (LoginRefused, Party::Vault), "{status} {text}");
+        assert!(!error.is_retryable());
+    }
+    let two = told(&login(), 403, &errors(&["permission denied", "something else"]));
+    assert_eq!(two.kind(), LoginRefused);
+    assert_eq!(told(&login(), 403, "permission denied").kind(), Unreachable, "nor is it Vault's");
+}
+
+/// Each further try of these may be the one that locks everybody out who shares the role or the name.
+#[test]
+fn a_secret_that_is_refused_does_not_pass() {
+    let asked = login_by_secret();
+    for (status, text) in [
+        (403, "permission denied"),
+        (400, "invalid role or secret ID"),
+        (400, "invalid username or password"),
+        (403, "invalid not before (nbf) claim: token not yet valid"),
+        (400, "invalid certificate or no client certificate supplied"),
+    ] {
+        let error = told(&asked, status, &errors(&[text]));
+        assert_eq!(error.kind(), ErrorKind::LoginRefused, "{text}");
+        assert!(!error.is_retryable());
+    }
+    let away = "LDAP Result Code 200 \"Network Error\": dial tcp 10.0.0.1:636: connect: connection refused";
+    let error = told(&asked, 400, &errors(&[away]));
+    assert_eq!((error.kind(), error.party()), (ErrorKind::Unreachable, Party::Issuer));
+}
+
+#[test]
+fn what_may_pass_says_why_it_was_and_what_to_look_at() {
+    let denied = told(&login(), 403, &errors(&["permission denied"]));
+    for cause in [
+        "forged",
+        "pod is gone",
+        "API server is away",
+        "reviewer's own JWT",
+        "no login is mounted",
+        "debug log",
+    ] {
+        assert!(denied.message().contains(cause), "{cause}: {denied}");
+    }
+    let early = told(&login(), 403, &errors(&["invalid not before (nbf) claim: token not yet valid"]));
+    assert!(early.message().contains("clocks of the issuer, of the server"), "{early}");
+    let away = told(&login(), 400, &errors(&["Get \"https://a/b\": dial tcp 10.0.0.1:443: i/o timeout"]));
+    assert!(
+        away.to_string().starts_with("the issuer behind Vault: the server cannot reach whoever checks"),
+        "{away}"
+    );
+    let locked = told(&login_by_secret(), 403, &errors(&["permission denied"]));
+    assert!(
+        locked.message().contains("too many refused tries") && !locked.message().contains("JWT"),
+        "{locked}"
+    );
+}
+
 /// The load balancer gave up, or the server failed somewhere on its way: the user, or the token, may be there.
 #[test]
 fn a_failure_that_is_not_known_to_come_before_execution_may_have_been_one_after_it() {
@@ -280,17 +395,26 @@ fn a_failure_that_is_not_known_to_come_before_execution_may_have_been_one_after_
         (502, "<html>Bad Gateway</html>"),
         (502, r#"{"errors":[]}"#),
         (504, "<html>Gateway Time-out</html>"),
-        (503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination"),
+        (
+            503,
+            "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+        ),
         (520, ""),
         (599, ""),
     ];
     let before: &[(u16, &str)] = &[
-        (500, r#"{"errors":["1 error occurred:\n\t* unable to start transaction: context deadline exceeded\n\n"]}"#),
+        (
+            500,
+            r#"{"errors":["1 error occurred:\n\t* unable to start transaction: context deadline exceeded\n\n"]}"#,
+        ),
         (500, r#"{"errors":["dial tcp 10.0.0.2:5432: i/o timeout"]}"#),
         (500, r#"{"errors":["failed to connect to `user=v`: server error: FATAL: sorry (SQLSTATE 53300)"]}"#),
         (500, r#"{"errors":["Error 1040: Too many connections"]}"#),
         (500, r#"{"errors":["Error 1045 (28000): Access denied for user 'vault'@'%'"]}"#),
-        (500, r#"{"errors":["failed to execute query: ERROR: syntax error at or near \"ROLEX\" (SQLSTATE 42601)"]}"#),
+        (
+            500,
+            r#"{"errors":["failed to execute query: ERROR: syntax error at or near \"ROLEX\" (SQLSTATE 42601)"]}"#,
+        ),
         (500, r#"{"errors":["\"app\" is not an allowed role"]}"#),
         (500, r#"{"errors":["failed to find entry for connection with name: \"nosuch\""]}"#),
         (500, r#"{"errors":["local node not active but active cluster node not found"]}"#),
@@ -299,7 +423,10 @@ fn a_failure_that_is_not_known_to_come_before_execution_may_have_been_one_after_
         (503, r#"{"errors":["Vault is sealed"]}"#),
         (503, r#"{"errors":["upstream overloaded"]}"#),
         (503, "<html>no healthy upstream</html>"),
-        (503, "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"),
+        (
+            503,
+            "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+        ),
         (429, "quota"),
         (412, ""),
         (472, ""),
@@ -354,9 +481,10 @@ fn messages_tell_what_to_do() {
     for (asked, status, body, message) in table {
         assert_eq!(told(&asked, status, &body).message(), message);
     }
-    assert!(
-        told(&login(), 403, &errors(&["permission denied"])).message().contains("where no login is mounted")
-    );
+    for asked in [login(), login_by_secret()] {
+        let error = told(&asked, 403, &errors(&["permission denied"]));
+        assert!(error.message().contains("where no login is mounted"), "{error}");
+    }
 }
 
 #[test]
