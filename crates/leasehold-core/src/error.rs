@@ -48,6 +48,10 @@ pub enum ErrorKind {
     /// cannot have the JWT checked, or a JWT that is not valid yet. Nothing to do at first: it is tried again. If it goes on,
     /// the message lists the causes.
     LoginDoubtful,
+    /// The server renews the token no more, since what it was logged in with does not hold any longer, or cannot be checked:
+    /// the JWT has expired, the account is gone, the role has changed. No policy is at fault. Nothing to do: the token goes on
+    /// working until its end, and a new login replaces it.
+    LoginLapsed,
     /// The login was refused: the service account, the role's bindings, the audience or the JWT's expiry do not fit.
     LoginRefused,
     /// No such role, mount or path. Create it in Vault, or correct the name; attempts go on, slowly.
@@ -180,6 +184,7 @@ impl ErrorKind {
             | Self::DeadToken
             | Self::Denied
             | Self::LeaseGone
+            | Self::LoginLapsed
             | Self::LoginRefused
             | Self::NotFound
             | Self::NotRenewable
@@ -199,6 +204,7 @@ impl ErrorKind {
             Self::Denied => "denied",
             Self::LeaseGone => "lease_gone",
             Self::LoginDoubtful => "login_doubtful",
+            Self::LoginLapsed => "login_lapsed",
             Self::LoginRefused => "login_refused",
             Self::NotFound => "not_found",
             Self::NotReplicated => "not_replicated",

@@ -122,7 +122,11 @@ pub(crate) fn classify(asked: &Asked<'_>, refusal: &Refusal) -> Error {
     };
     let error =
         Error::new(kind, party, message(kind, party, asked, refusal)).with_retry_after(refusal.retry_after);
-    if refusal.may_follow_execution(&said) { error.unanswered() } else { error }
+    if kind != ErrorKind::LoginLapsed && refusal.may_follow_execution(&said) {
+        error.unanswered()
+    } else {
+        error
+    }
 }
 
 fn says_issuer_away(refusal: &Refusal, said: &str) -> bool {
@@ -155,6 +159,7 @@ enum On {
     Login,
     JwtLogin,
     LookupSelf,
+    TokenRenewal,
     /// Everything but a login: there the server's words speak of what was sent, not of a lease or a token of ours.
     NoLogin,
 }
@@ -171,6 +176,7 @@ impl On {
             Self::Login => asked.logs_in(),
             Self::JwtLogin => asked.login == Login::Jwt,
             Self::LookupSelf => asked.is_lookup_self(),
+            Self::TokenRenewal => asked.path.starts_with("auth/token/renew"),
             Self::NoLogin => !asked.logs_in(),
         }
     }
@@ -199,9 +205,17 @@ const ROWS: &[Row] = &[
         says: DATABASE_REFUSED,
         kind: ErrorKind::DatabaseUnavailable,
     },
+    // The server looks again at what the token was logged in with (OpenBao from 2.6.4 and 2.7.1 on): a policy that is
+    // missing says "permission denied" and nothing else.
+    Row {
+        statuses: &[400, 403, 500],
+        on: On::TokenRenewal,
+        says: &["failed to renew entry"],
+        kind: ErrorKind::LoginLapsed,
+    },
     // Before "could not find role", which it may wrap: the lease is what cannot be renewed.
     Row {
-        statuses: &[400, 500],
+        statuses: &[400, 403, 500],
         on: On::NoLogin,
         says: &["failed to renew entry"],
         kind: ErrorKind::RenewalFailed,
@@ -352,6 +366,10 @@ fn message(kind: ErrorKind, party: Party, asked: &Asked<'_>, refusal: &Refusal) 
         ErrorKind::LoginDoubtful => {
             format!("{answered}: the clocks of the issuer, of the server and of this machine may differ")
         }
+        ErrorKind::LoginLapsed => format!(
+            "{answered}. The server has looked again at what the token was logged in with, so no policy is at fault, and a new \
+             login is needed"
+        ),
         ErrorKind::LoginRefused if refusal.said == BARE_DENIAL => format!(
             "{answered}, which it says too where no login is mounted, or none for this address, and for a while after too many \
              refused tries"

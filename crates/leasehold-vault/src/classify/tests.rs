@@ -380,6 +380,44 @@ fn what_may_pass_says_why_it_was_and_what_to_look_at() {
     );
 }
 
+/// From OpenBao 2.6.4 and 2.7.1 on a token's renewal looks at its login again; other methods did before.
+#[test]
+fn a_token_whose_login_has_lapsed_is_no_matter_of_policy() {
+    let expired = "invalid expiration time (exp) claim: token is expired";
+    for (status, text) in [
+        (403, expired),
+        (
+            403,
+            "failed to validate token and secret still exist for \"app\" during renewal: permission denied",
+        ),
+        (403, "service account name not authorized"),
+        (403, "namespace not authorized"),
+        (403, "invalid audience (aud) claim: audience claim does not match any expected audience"),
+        (500, "role app does not exist during renewal"),
+        (500, "failed to fetch jwt during renewal; existing auth tokens need to be re-issued"),
+        (500, "client identity during renewal not matching client identity used during login"),
+        (400, "anything"),
+    ] {
+        let text = format!("1 error occurred:\n\t* failed to renew entry: {text}\n\n");
+        let error = told(&renew_self(), status, &errors(&[&text]));
+        assert_eq!((error.kind(), error.party()), (ErrorKind::LoginLapsed, Party::Vault), "{status} {text}");
+        assert!(!error.is_retryable() && !error.may_have_been_carried_out());
+        assert!(
+            error.message().contains("no policy is at fault") && !error.message().contains("add it to"),
+            "{error}"
+        );
+    }
+    for (asked, status, text, kind) in [
+        (renew_self(), 403, "1 error occurred:\n\t* permission denied\n\n", ErrorKind::Denied),
+        (renew_self(), 400, "batch tokens cannot be renewed", ErrorKind::NotRenewable),
+        (renew_self(), 400, "failed to renew entry: past the max TTL, cannot renew", ErrorKind::NotRenewable),
+        (renew_self(), 403, "invalid token", ErrorKind::DeadToken),
+        (renew(), 403, "failed to renew entry: permission denied", ErrorKind::RenewalFailed),
+    ] {
+        assert_eq!(told(&asked, status, &errors(&[text])).kind(), kind, "{} {text}", asked.path);
+    }
+}
+
 /// The load balancer gave up, or the server failed somewhere on its way: the user, or the token, may be there.
 #[test]
 fn a_failure_that_is_not_known_to_come_before_execution_may_have_been_one_after_it() {
