@@ -9,7 +9,7 @@ use leasehold_core::{
 /// again makes no new generation.
 pub(crate) async fn grant(vault: &dyn Vault, value: SecretString) -> Result<Grant<Token>> {
     let token = Token::new(value);
-    let answer = vault.lookup_token(&token).await?;
+    let answer = vault.lookup_token(&token).await.map_err(Error::leaving_nothing)?;
     // A batch token has no accessor; the moment it ends tells it apart from another as well as anything.
     let accessor = answer.data().text("accessor").unwrap_or_default();
     let version =

@@ -49,7 +49,10 @@ impl Access {
         }
         let answer = self.ask(&token, request).await?;
         if answer.lease().id().is_empty() {
-            return Err(no_lease(&request.path));
+            let error = no_lease(&request.path);
+            // An answer without anything may be what a proxy has left of one.
+            let says_nothing = answer.data().names().next().is_none();
+            return Err(if says_nothing { error.unanswered() } else { error });
         }
         match secret_of(answer.data()) {
             Ok(secret) => {
@@ -57,8 +60,7 @@ impl Access {
                 Ok(Grant::new(secret, lease).under(token))
             }
             Err(error) => {
-                self.give_back(token.secret(), answer.lease()).await;
-                Err(at(&request.path, &error))
+                Err(self.given_back(token.secret(), answer.lease(), at(&request.path, &error)).await)
             }
         }
     }
@@ -132,10 +134,26 @@ impl Access {
         answer.map_err(|error| self.report_dead(token, error))
     }
 
-    /// Ends a lease that nobody else will ever know of.
-    pub(crate) async fn give_back(&self, token: &Token, lease: &Lease) {
-        if !lease.id().is_empty() {
-            let _ = self.vault.revoke_lease(token, lease.id()).await;
+    /// Ends what was issued and cannot be used, which nobody else will ever know of. The error that this was for tells if it
+    /// is left behind.
+    pub(crate) async fn given_back(&self, token: &Token, lease: &Lease, error: Error) -> Error {
+        if lease.id().is_empty() {
+            // Nothing can end it.
+            return error.unanswered();
+        }
+        match self.vault.revoke_lease(token, lease.id()).await {
+            Ok(()) => error,
+            Err(left) if matches!(left.kind(), ErrorKind::LeaseGone | ErrorKind::DeadToken) => error,
+            Err(left) => {
+                let message = format!(
+                    "{}; what was issued could not be given back: {}",
+                    error.message(),
+                    left.message()
+                );
+                Error::new(error.kind(), error.party(), message)
+                    .with_retry_after(left.retry_after())
+                    .unanswered()
+            }
         }
     }
 

@@ -145,7 +145,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Provider for Kv<T> {
         let (token, path) = (self.access.token()?, self.path());
         let answer = match self.access.ask(&token, &Request::read(&*path)).await {
             Ok(answer) => answer,
-            Err(error) => return Err(self.explain(&token, error).await),
+            Err(error) => return Err(self.explain(&token, error).await.leaving_nothing()),
         };
         let (value, version) = self.read(answer.data()).map_err(|error| at(&path, &error))?;
         Ok(match self.engine {

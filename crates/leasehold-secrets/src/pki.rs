@@ -109,19 +109,23 @@ impl Provider for Pki {
     async fn issue(&self) -> Result<Grant<Certificate>> {
         let (token, request) = (self.access.token()?, self.request());
         let answer = self.access.ask(&token, &request).await?;
-        let certificate = match Certificate::of(answer.data()) {
-            Ok(certificate) => certificate,
+        let is_leased = !answer.lease().id().is_empty();
+        let usable = Certificate::of(answer.data()).and_then(|certificate| {
+            let lease = if is_leased {
+                answer.lease().clone()
+            } else {
+                Lease::new("", lasts(certificate.expires, SystemTime::now())?, false)
+            };
+            Ok(Grant::new(certificate, lease))
+        });
+        match usable {
+            Ok(grant) if is_leased => Ok(grant.under(token)),
+            Ok(grant) => Ok(grant),
             Err(error) => {
-                self.access.give_back(token.secret(), answer.lease()).await;
-                return Err(at(&request.path, &error));
+                let error = at(&request.path, &error);
+                Err(self.access.given_back(token.secret(), answer.lease(), error).await)
             }
-        };
-        if !answer.lease().id().is_empty() {
-            let lease = answer.lease().clone();
-            return Ok(Grant::new(certificate, lease).under(token));
         }
-        let ttl = lasts(certificate.expires, SystemTime::now()).map_err(|error| at(&request.path, &error))?;
-        Ok(Grant::new(certificate, Lease::new("", ttl, false)))
     }
 
     async fn renew(&self, _: &Record<Certificate>) -> Result<Renewed> {
@@ -174,7 +178,10 @@ impl Certificate {
     fn of(fields: &Fields) -> Result<Self> {
         let Wire { certificate, issuing_ca, ca_chain, private_key, serial_number, expiration } =
             fields.decode()?;
-        let expires = UNIX_EPOCH + Duration::from_secs(expiration);
+        let expires = UNIX_EPOCH.checked_add(Duration::from_secs(expiration)).ok_or_else(|| {
+            let message = "the answer's field `expiration` is later than any date";
+            Error::new(ErrorKind::Unexpected, Party::Vault, message)
+        })?;
         let (intermediates, authority) = (ca_chain, issuing_ca);
         Ok(Self { certificate, intermediates, authority, private_key, serial_number, expires })
     }

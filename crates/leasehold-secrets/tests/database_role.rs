@@ -77,6 +77,37 @@ async fn a_lease_can_be_cut_short_until_its_first_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_cannot_be_given_back_is_told() {
+    let scene = scene();
+    let keys = json!({"username": "v", "rsa_private_key": "x"});
+    scene.vault.answers_with("db/creds/pipeline", keys, lease());
+    for (kind, left) in [
+        (ErrorKind::Denied, true),
+        (ErrorKind::Unreachable, true),
+        (ErrorKind::LeaseGone, false),
+        (ErrorKind::DeadToken, false),
+    ] {
+        scene.vault.fails("sys/leases/revoke", kind);
+        let error = role(&scene).issue().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert_eq!(error.may_have_been_carried_out(), left, "{error}");
+        let told = error.message().contains("could not be given back: scripted");
+        assert!(told == left && error.message().contains("credential_type"), "{error}");
+    }
+    scene.vault.answers("sys/leases/revoke", json!({}));
+    assert!(!role(&scene).issue().await.unwrap_err().may_have_been_carried_out());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_anything_may_have_been_an_issue() {
+    let scene = scene();
+    scene.vault.answers("db/creds/pipeline", json!({}));
+    assert!(role(&scene).issue().await.unwrap_err().may_have_been_carried_out());
+    scene.vault.answers("db/creds/pipeline", json!({"ttl": 3}));
+    assert!(!role(&scene).issue().await.unwrap_err().may_have_been_carried_out(), "an entry of kv, for one");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_use_of_a_token_is_not_spent_on_what_would_end_with_it() {
     let mut scene = scene();
     let uses = Uses::new(2);

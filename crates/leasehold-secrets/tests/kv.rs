@@ -35,6 +35,14 @@ fn v1(scene: &Scene) -> Kv<Mail> {
     Kv::v1(scene.vault.clone(), scene.token(), "secret", "pipeline/mail")
 }
 
+/// A read makes nothing that could be left behind, so it may be repeated at the usual pace.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_is_not_answered_leaves_nothing() {
+    let scene = Scene::new();
+    scene.vault.leaves_unanswered("secret/data/pipeline/mail");
+    assert!(!refusal(v2(&scene).issue().await, &[]).may_have_been_carried_out());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_version_is_told_by_its_number_and_its_time_and_hangs_from_no_token() {
     let scene = Scene::new();

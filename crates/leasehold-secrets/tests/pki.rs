@@ -95,6 +95,31 @@ async fn what_is_no_certificate_or_over_already_is_told_without_its_key() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_absurd_end_is_told_and_its_lease_is_given_back() {
+    let scene = Scene::new();
+    let pki = Pki::new(scene.vault.clone(), scene.token(), "pipeline", "pipeline.example");
+    let lease = Lease::new("pki/issue/pipeline/1", Duration::from_secs(60), false);
+    scene.vault.answers("sys/leases/revoke", json!({}));
+    for end in [u64::MAX, i64::MAX as u64 + 1] {
+        scene.vault.answers_with(PATH, issued("LEAF", "hunter2", "01", end), lease.clone());
+        let error = refusal(pki.issue().await, &["hunter2"]);
+        assert!(error.message().contains("`expiration`") && !error.may_have_been_carried_out(), "{error}");
+        assert!(scene.vault.asked()[1].contains("sys/leases/revoke"));
+    }
+}
+
+/// Each try makes another, which the engine keeps until it expires.
+#[tokio::test(start_paused = true)]
+async fn one_that_cannot_be_used_has_been_made_all_the_same() {
+    let scene = Scene::new();
+    let pki = Pki::new(scene.vault.clone(), scene.token(), "pipeline", "pipeline.example");
+    for answer in [json!({ "certificate": "LEAF" }), issued("LEAF", "hunter2", "01", now() - 10)] {
+        scene.vault.answers(PATH, answer);
+        assert!(refusal(pki.issue().await, &["hunter2"]).may_have_been_carried_out());
+    }
+}
+
 #[cfg(feature = "rustls")]
 mod resolver {
     use std::sync::Arc;

@@ -43,6 +43,12 @@ impl Scripted {
         self.answers.lock().unwrap().insert(path.to_owned(), Err(error));
     }
 
+    /// The same, where the server may have carried it out.
+    pub(crate) fn leaves_unanswered(&self, path: &str) {
+        let error = Error::new(ErrorKind::Unreachable, Party::Vault, "scripted silence").unanswered();
+        self.answers.lock().unwrap().insert(path.to_owned(), Err(error));
+    }
+
     pub(crate) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
