@@ -162,13 +162,15 @@ impl Access {
         if first >= ttl || !lease.renewable() {
             return lease;
         }
-        match self.vault.renew_lease(token, lease.id(), first).await {
-            Ok(Renewed { ttl: short }) if !short.is_zero() => {
-                Lease::new(lease.id(), short.min(ttl), true).asking_for(ttl)
-            }
+        let short = match self.vault.renew_lease(token, lease.id(), first).await {
+            Ok(Renewed { ttl: short }) if !short.is_zero() => short,
+            // If the server did it and that was not heard, the lease ends early; if it did not, a renewal comes early.
+            Ok(_) => first,
+            Err(error) if error.may_have_been_carried_out() => first,
             // It is a precaution: without it the lease is as long as its role says.
-            _ => lease,
-        }
+            Err(_) => return lease,
+        };
+        Lease::new(lease.id(), short.min(ttl), true).asking_for(ttl)
     }
 
     /// The token for renewing and revoking: the lease's own while it is usable, since it is sure to be allowed to;

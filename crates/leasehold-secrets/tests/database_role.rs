@@ -76,6 +76,23 @@ async fn a_lease_can_be_cut_short_until_its_first_renewal() {
     );
 }
 
+/// The server ends the lease when the cut says, whether or not that was heard.
+#[tokio::test(start_paused = true)]
+async fn a_cut_that_may_have_been_carried_out_is_believed_to_have_been() {
+    let scene = scene();
+    let cut = async || {
+        let lease = role(&scene).first_ttl(Duration::from_secs(20)).issue().await.unwrap().lease;
+        assert_eq!((lease.increment(), lease.renewable()), (Duration::from_secs(60), true));
+        lease.ttl().unwrap().as_secs()
+    };
+    scene.vault.leaves_unanswered("sys/leases/renew");
+    assert_eq!(cut().await, 20, "no answer");
+    scene.vault.answers("sys/leases/renew", json!({}));
+    assert_eq!(cut().await, 20, "an answer that says nothing");
+    scene.vault.fails("sys/leases/renew", ErrorKind::Denied);
+    assert_eq!(cut().await, 60, "a refusal");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_cannot_be_given_back_is_told() {
     let scene = scene();
