@@ -7,8 +7,8 @@ use std::{
 };
 
 use leasehold_core::{
-    Credentials, Current, Fields, Grant, Lease, Provider, Record, Renewed, Result, Revoked, Token, Vault,
-    async_trait, clock::Moment,
+    Credentials, Current, Error, Fields, Grant, Lease, Provider, Record, Renewed, Result, Revoked, Token,
+    Vault, async_trait, clock::Moment,
 };
 
 use crate::access::{Access, Request, at, not_renewable, trimmed};
@@ -29,12 +29,11 @@ use crate::access::{Access, Request, at, not_renewable, trimmed};
 /// let role = StaticRole::new(vault, token, "reporter").mount("postgres-eu");
 /// # }
 /// ```
-#[derive(Clone)]
 pub struct StaticRole {
     access: Access,
     mount: String,
     role: String,
-    rotation: Arc<Mutex<Option<Rotation>>>,
+    rotation: Mutex<Option<Rotation>>,
 }
 
 /// The version read last, and when the server was to replace it.
@@ -48,7 +47,7 @@ impl StaticRole {
     /// The role `role` of the engine mounted at `database`, with whatever token is current.
     pub fn new(vault: Arc<dyn Vault>, token: Current<Token>, role: impl Into<String>) -> Self {
         let access = Access::new(vault, token);
-        Self { access, mount: "database".to_owned(), role: role.into(), rotation: Arc::default() }
+        Self { access, mount: "database".to_owned(), role: role.into(), rotation: Mutex::default() }
     }
 
     /// Sets where the engine is mounted, such as `database` or `team/postgres`.
@@ -85,7 +84,7 @@ impl StaticRole {
             }
         }
         *rotation = Some(Rotation { version: version.to_owned(), due: sent + ttl });
-        ttl + SOON + IN_TIME
+        ttl.saturating_add(SOON + IN_TIME)
     }
 }
 
@@ -96,7 +95,7 @@ impl Provider for StaticRole {
     async fn issue(&self) -> Result<Grant<Credentials>> {
         let (token, request) = (self.access.token()?, Request::read(self.path()));
         let sent = self.access.current().clock().now();
-        let answer = self.access.ask(&token, &request).await?;
+        let answer = self.access.ask(&token, &request).await.map_err(Error::leaving_nothing)?;
         self.read(answer.data(), sent).map_err(|error| at(&request.path, &error))
     }
 
@@ -115,6 +114,14 @@ impl Provider for StaticRole {
 
     fn name(&self) -> String {
         self.path()
+    }
+}
+
+/// Another reader, which has read nothing yet: it may be given another mount.
+impl Clone for StaticRole {
+    fn clone(&self) -> Self {
+        let (access, mount, role) = (self.access.clone(), self.mount.clone(), self.role.clone());
+        Self { access, mount, role, rotation: Mutex::default() }
     }
 }
 

@@ -29,7 +29,11 @@ impl Scripted {
     }
 
     fn fails_with(&self, kind: ErrorKind) {
-        *self.answers.lock().unwrap() = Err(Error::new(kind, Party::Vault, "scripted"));
+        self.fails(Error::new(kind, Party::Vault, "scripted"));
+    }
+
+    fn fails(&self, error: Error) {
+        *self.answers.lock().unwrap() = Err(error);
     }
 }
 
@@ -181,6 +185,33 @@ async fn a_period_that_somebody_makes_longer_is_believed() {
     assert_eq!(scene.asked_again_in(MORNING, 7200).await, 1);
     scene.clock.suspend(Duration::from_secs(301));
     assert_eq!(scene.asked_again_in(MORNING, 6899).await, 6900, "at its end after five minutes");
+}
+
+/// A clone with another mount is another role, whose rotations are its own.
+#[tokio::test(start_paused = true)]
+async fn a_clone_does_not_forget_for_the_role_it_was_made_from() {
+    let scene = Scene::new();
+    assert_eq!(scene.asked_again_in(MORNING, 60).await, 61);
+    scene.vault.answers(data(NOON, 3600));
+    scene.role.clone().mount("elsewhere").issue().await.unwrap();
+    scene.clock.suspend(Duration::from_secs(60));
+    assert_eq!(scene.asked_again_in(MORNING, 3600).await, 1, "a TTL that begins anew is not believed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absurd_ttl_is_a_long_one() {
+    let scene = Scene::new();
+    for ttl in [u64::MAX, u64::MAX / 1_000, i64::MAX as u64 + 1] {
+        assert!(scene.asked_again_in(MORNING, ttl).await > 1_000_000_000);
+    }
+}
+
+/// A read makes nothing that could be left behind, so it may be repeated at the usual pace.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_is_not_answered_leaves_nothing() {
+    let scene = Scene::new();
+    scene.vault.fails(Error::new(ErrorKind::Unreachable, Party::Vault, "scripted").unanswered());
+    assert!(!scene.role.issue().await.unwrap_err().may_have_been_carried_out());
 }
 
 #[tokio::test(start_paused = true)]
