@@ -36,7 +36,7 @@ impl GivenToken {
     ///
     /// One that has been unwrapped before is refused with [`LoginRefused`](ErrorKind::LoginRefused): whoever did has the token.
     pub fn wrapped(vault: Arc<dyn Vault>, wrapping_token: impl Into<String>) -> Self {
-        Self { vault, value: Source::wrapped(wrapping_token, "token") }
+        Self { vault, value: Source::wrapped_token(wrapping_token) }
     }
 }
 

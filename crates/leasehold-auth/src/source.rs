@@ -9,7 +9,9 @@ use std::{
     },
 };
 
-use leasehold_core::{Error, ErrorKind, Party, Result, SecretString, Token, Vault, async_trait};
+use leasehold_core::{
+    Answer, Error, ErrorKind, ExposeSecret, Party, Result, SecretString, Token, Vault, async_trait,
+};
 use tokio::sync::OnceCell;
 
 use crate::file::{read_password, read_secret};
@@ -60,26 +62,35 @@ impl Source {
         Self::File(path.as_ref().to_owned())
     }
 
-    /// What a wrapping token holds: a token, or a field of anything else.
+    /// What is in this field of what a wrapping token holds.
     pub(crate) fn wrapped(token: impl Into<String>, field: &'static str) -> Self {
-        let token = Token::new(token.into().trim().to_owned());
-        Self::Wrapped(Arc::new(Wrapped {
-            token,
-            field,
-            tried: AtomicBool::new(false),
-            unwrapped: OnceCell::new(),
-        }))
+        Self::in_wrapping(&token.into(), Held::Field(field))
+    }
+
+    /// The token that a wrapping token holds: of a login, or in a field `token`.
+    pub(crate) fn wrapped_token(token: impl Into<String>) -> Self {
+        Self::in_wrapping(&token.into(), Held::Token)
+    }
+
+    fn in_wrapping(token: &str, held: Held) -> Self {
+        let token = Token::new(token.trim().to_owned());
+        let perhaps_ours = AtomicBool::new(false);
+        Self::Wrapped(Arc::new(Wrapped { token, held, perhaps_ours, unwrapped: OnceCell::new() }))
     }
 
     /// Returns the secret as it is now; `what` is its name in errors.
     pub(crate) async fn read(&self, vault: &Arc<dyn Vault>, what: &str) -> Result<SecretString> {
-        match self {
-            Self::Given(secret) => Ok(secret.clone()),
-            Self::File(path) => read_secret(path, what).await,
-            Self::PasswordFile(path) => read_password(path, what).await,
-            Self::Asked(whom) => whom.ask().await,
-            Self::Wrapped(wrapped) => unwrap_once(wrapped, vault, what).await,
+        let secret = match self {
+            Self::Given(secret) => secret.clone(),
+            Self::File(path) => read_secret(path, what).await?,
+            Self::PasswordFile(path) => read_password(path, what).await?,
+            Self::Asked(whom) => whom.ask().await?,
+            Self::Wrapped(wrapped) => unwrap_once(wrapped, vault, what).await?,
+        };
+        if secret.expose_secret().trim().is_empty() {
+            return Err(unusable(format!("{what} is empty")));
         }
+        Ok(secret)
     }
 }
 
@@ -97,10 +108,18 @@ impl fmt::Debug for Source {
 /// A wrapping token, which is good for one answer, and that answer.
 pub(crate) struct Wrapped {
     token: Token,
-    field: &'static str,
-    /// Whether the server may have answered an attempt of ours already.
-    tried: AtomicBool,
-    unwrapped: OnceCell<SecretString>,
+    held: Held,
+    /// Whether an attempt of ours may have taken what it held, without hearing of it.
+    perhaps_ours: AtomicBool,
+    /// What it held, or why that cannot be used: it cannot be asked again.
+    unwrapped: OnceCell<Result<SecretString>>,
+}
+
+/// What a wrapping token is expected to hold.
+#[derive(Clone, Copy)]
+enum Held {
+    Token,
+    Field(&'static str),
 }
 
 /// In a task of its own: an answer that nobody waits for any more is the only one there is.
@@ -110,23 +129,52 @@ async fn unwrap_once(wrapped: &Arc<Wrapped>, vault: &Arc<dyn Vault>, what: &str)
         wrapped.unwrapped.get_or_try_init(|| wrapped.unwrap(&*vault, &what)).await.cloned()
     });
     let ended = |_| Error::new(ErrorKind::Unreachable, Party::Vault, "the runtime that unwraps it has ended");
-    task.await.map_err(ended)?
+    task.await.map_err(ended)??
 }
 
 impl Wrapped {
-    async fn unwrap(&self, vault: &dyn Vault, what: &str) -> Result<SecretString> {
-        let tried = self.tried.swap(true, Ordering::Relaxed);
+    /// Returns what was unwrapped, or why it does not fit. The outer error is one that may be tried again.
+    async fn unwrap(&self, vault: &dyn Vault, what: &str) -> Result<Result<SecretString>> {
         match vault.unwrap(&self.token).await {
-            Ok(answer) => match answer.auth() {
-                Some(auth) => Ok(auth.token().value().clone()),
-                None => answer.data().secret(self.field),
-            },
+            Ok(answer) => Ok(self.held.in_answer(&answer, what)),
             Err(error) if error.kind() == ErrorKind::LoginRefused => {
-                let ours = if tried { " (by an attempt of ours, perhaps, that got no answer)" } else { "" };
+                let ours = if self.perhaps_ours.load(Ordering::Relaxed) {
+                    " (by an attempt of ours, perhaps, that got no answer)"
+                } else {
+                    ""
+                };
                 let message = format!("{what}: {}{ours}", error.message());
                 Err(Error::new(ErrorKind::LoginRefused, Party::Configuration, message))
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                self.perhaps_ours.fetch_or(error.may_have_been_carried_out(), Ordering::Relaxed);
+                Err(error)
+            }
         }
     }
+}
+
+impl Held {
+    fn in_answer(self, answer: &Answer, what: &str) -> Result<SecretString> {
+        let used_up = |problem: String| {
+            unusable(format!("{what}: {problem}; the wrapping token is used up, so have another wrapped"))
+        };
+        let field = |name| answer.data().secret(name).map_err(|error| used_up(error.message().to_owned()));
+        let secret = match (self, answer.auth()) {
+            (Self::Token, Some(auth)) => auth.token().value().clone(),
+            (Self::Token, None) => field("token")?,
+            (Self::Field(name), None) => field(name)?,
+            (Self::Field(name), Some(_)) => {
+                return Err(used_up(format!("what was wrapped is a token, and has no field `{name}`")));
+            }
+        };
+        if secret.expose_secret().trim().is_empty() {
+            return Err(used_up("what was wrapped is empty".to_owned()));
+        }
+        Ok(secret)
+    }
+}
+
+fn unusable(message: String) -> Error {
+    Error::new(ErrorKind::Configuration, Party::Configuration, message)
 }

@@ -14,8 +14,8 @@ use std::{
 use common::Scripted;
 use leasehold_auth::{AppRole, Ask, GivenToken, Jwt, Kubernetes, TlsCertificate, TokenFile, UserPass};
 use leasehold_core::{
-    ErrorKind, ExposeSecret, Grant, Party, Provider, Record, Result, Revoked, SecretString, Token, TokenKind,
-    async_trait,
+    Error, ErrorKind, ExposeSecret, Grant, Party, Provider, Record, Result, Revoked, SecretString, Token,
+    TokenKind, async_trait,
     clock::{Clock, SystemClock},
     publish::{self, Published},
 };
@@ -236,6 +236,83 @@ async fn a_wrapped_answer_without_the_field_names_it_and_not_its_value() {
     let vault = Arc::new(Scripted::with_wrapped(json!({"password": "hunter2"})));
     let error = AppRole::new(vault, "role-1").wrapped_secret_id("hvs.wrap").issue().await.unwrap_err();
     assert!(error.to_string().contains("`secret_id`") && !error.to_string().contains("hunter2"), "{error}");
+}
+
+/// The wrapping token is used up, and by us: the next attempt must not cry theft, nor ask.
+#[tokio::test]
+async fn a_wrapped_answer_that_does_not_fit_is_told_again_and_is_no_theft() {
+    for (data, wraps_a_token) in
+        [(json!({"password": "hunter2"}), false), (json!({"secret_id": ""}), false), (json!({}), true)]
+    {
+        let vault = Arc::new(Scripted { wraps_a_token, ..Scripted::with_wrapped(data) });
+        let login = AppRole::new(vault.clone(), "role-1").wrapped_secret_id("hvs.wrap");
+        for _ in 0..2 {
+            let error = login.issue().await.unwrap_err();
+            assert_eq!((error.kind(), error.party()), (ErrorKind::Configuration, Party::Configuration));
+            assert!(
+                error.message().contains("the secret id") && !error.message().contains("stolen"),
+                "{error}"
+            );
+            assert!(!error.message().contains("hvs.") && !error.message().contains("hunter2"), "{error}");
+        }
+        assert_eq!(vault.asked().len(), 1, "unwrapped once, and no login with what it held");
+    }
+}
+
+#[tokio::test]
+async fn a_wrapped_login_is_a_token_too_and_an_empty_one_is_none() {
+    let wrapping = |token| Scripted { wraps_a_token: true, token, ..Scripted::with_wrapped(json!({})) };
+    let login = GivenToken::wrapped(Arc::new(wrapping("hvs.inside")), "hvs.wrap");
+    assert_eq!(login.issue().await.unwrap().secret.value().expose_secret(), "hvs.inside");
+    let error = GivenToken::wrapped(Arc::new(wrapping("")), "hvs.wrap").issue().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+}
+
+/// Only an attempt that the server may have carried out can have been the one that took it.
+#[tokio::test]
+async fn a_theft_is_not_put_down_to_an_attempt_that_came_to_nothing() {
+    let silence = Error::new(ErrorKind::Unreachable, Party::Vault, "no answer");
+    for (before, ours) in [(silence.clone(), false), (silence.unanswered(), true)] {
+        let vault = Arc::new(Scripted::default());
+        vault.fails(before);
+        let login = AppRole::new(vault, "role-1").wrapped_secret_id("hvs.wrap");
+        assert_eq!(login.issue().await.unwrap_err().kind(), ErrorKind::Unreachable);
+        let error = login.issue().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LoginRefused);
+        assert_eq!(error.message().contains("an attempt of ours"), ours, "{error}");
+    }
+}
+
+struct Nothing;
+
+#[async_trait]
+impl Ask for Nothing {
+    async fn ask(&self) -> Result<SecretString> {
+        Ok(" \n".to_owned().into())
+    }
+}
+
+#[tokio::test]
+async fn an_empty_secret_is_sent_to_nobody() {
+    let vault = Arc::new(Scripted::default());
+    let errors = [
+        GivenToken::new(vault.clone(), " \n").issue().await.unwrap_err(),
+        AppRole::new(vault.clone(), "role-1").secret_id("").issue().await.unwrap_err(),
+        Jwt::from_asking(vault.clone(), "pipeline", Nothing).issue().await.unwrap_err(),
+        UserPass::new(vault.clone(), "pipeline", "").issue().await.unwrap_err(),
+    ];
+    for (error, what) in errors.iter().zip(["the token", "the secret id", "the JWT", "the password"]) {
+        assert_eq!((error.kind(), error.party()), (ErrorKind::Configuration, Party::Configuration));
+        assert_eq!(error.message(), format!("{what} is empty"));
+    }
+    assert!(vault.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_lookup_that_is_not_answered_leaves_nothing() {
+    let vault = Arc::new(Scripted::default());
+    vault.fails(Error::new(ErrorKind::Unreachable, Party::Vault, "no answer").unanswered());
+    assert!(!GivenToken::new(vault, "hvs.x").issue().await.unwrap_err().may_have_been_carried_out());
 }
 
 #[tokio::test]

@@ -20,11 +20,22 @@ pub(crate) struct Scripted {
     pub(crate) wrapped: Mutex<Option<Value>>,
     /// The token in the answer to a login.
     pub(crate) token: &'static str,
+    /// What each request fails with, in place of an answer, until none is left.
+    pub(crate) failures: Mutex<Vec<Error>>,
+    /// Whether what was wrapped is a token.
+    pub(crate) wraps_a_token: bool,
 }
 
 impl Scripted {
     pub(crate) fn new(lookup: Value) -> Self {
-        Self { asked: Mutex::default(), lookup, wrapped: Mutex::default(), token: "hvs.new" }
+        Self {
+            asked: Mutex::default(),
+            lookup,
+            wrapped: Mutex::default(),
+            token: "hvs.new",
+            failures: Mutex::default(),
+            wraps_a_token: false,
+        }
     }
 
     pub(crate) fn with_wrapped(data: Value) -> Self {
@@ -35,8 +46,18 @@ impl Scripted {
         self.asked.lock().unwrap().clone()
     }
 
-    fn note(&self, path: &str, body: Value) {
+    pub(crate) fn fails(&self, error: Error) {
+        self.failures.lock().unwrap().push(error);
+    }
+
+    fn note(&self, path: &str, body: Value) -> Result<()> {
         self.asked.lock().unwrap().push((path.to_owned(), body));
+        self.failures.lock().unwrap().pop().map_or(Ok(()), Err)
+    }
+
+    fn auth(&self) -> Auth {
+        let lease = Lease::new("", std::time::Duration::from_secs(60), true);
+        Auth::new(self.token.to_owned().into(), "acc".to_owned(), TokenKind::Service, lease)
     }
 }
 
@@ -49,14 +70,12 @@ impl Default for Scripted {
 #[async_trait]
 impl Vault for Scripted {
     async fn login(&self, path: &str, body: Body) -> Result<Answer> {
-        self.note(path, body.into_fields().into());
-        let lease = Lease::new("", std::time::Duration::from_secs(60), true);
-        let auth = Auth::new(self.token.to_owned().into(), "acc".to_owned(), TokenKind::Service, lease);
-        Ok(Answer::new(Lease::endless(), serde_json::Map::new(), Some(auth), Vec::new()))
+        self.note(path, body.into_fields().into())?;
+        Ok(Answer::new(Lease::endless(), serde_json::Map::new(), Some(self.auth()), Vec::new()))
     }
 
     async fn read(&self, _: &Token, path: &str) -> Result<Answer> {
-        self.note(path, Value::Null);
+        self.note(path, Value::Null)?;
         match &self.lookup {
             Value::Object(data) => Ok(Answer::new(Lease::endless(), data.clone(), None, Vec::new())),
             _ => Err(Error::new(ErrorKind::DeadToken, Party::Vault, "the token is dead")),
@@ -64,12 +83,15 @@ impl Vault for Scripted {
     }
 
     async fn write(&self, _: &Token, path: &str, body: Body) -> Result<Answer> {
-        self.note(path, body.into_fields().into());
+        self.note(path, body.into_fields().into())?;
         if path != "sys/wrapping/unwrap" {
             return Ok(Answer::empty());
         }
         match self.wrapped.lock().unwrap().take() {
-            Some(Value::Object(data)) => Ok(Answer::new(Lease::endless(), data, None, Vec::new())),
+            Some(Value::Object(data)) => {
+                let auth = self.wraps_a_token.then(|| self.auth());
+                Ok(Answer::new(Lease::endless(), data, auth, Vec::new()))
+            }
             _ => Err(Error::new(ErrorKind::LoginRefused, Party::Vault, "wrapping token is not valid")),
         }
     }
