@@ -4,7 +4,8 @@ use crate::ErrorKind;
 
 impl ErrorKind {
     /// What a SQLSTATE of PostgreSQL means. Only what speaks of the user refutes the credentials: everything else may
-    /// pass, and they may be good.
+    /// pass, and they may be good. A right that is missing (42501) is no refusal: another user of the same role would lack
+    /// it too, so it is to be granted in the role's creation statements.
     ///
     /// ```
     /// use leasehold_core::ErrorKind;
@@ -14,13 +15,12 @@ impl ErrorKind {
     /// ```
     pub fn of_sqlstate(sqlstate: &str) -> Self {
         match sqlstate {
-            // A wrong password, no such role, no rule that lets it in; the role of an open session was dropped, or may
-            // not connect to this database.
+            // A wrong password, no such role, no rule that lets it in; the role of an open session was dropped.
             _ if sqlstate.starts_with("28") => Self::CredentialsRefused,
-            "42704" | "42501" => Self::CredentialsRefused,
+            "42704" => Self::CredentialsRefused,
             "53300" => Self::DatabaseFull,
-            // No such database, or one that accepts no connections.
-            "3D000" | "55000" => Self::Configuration,
+            // No such database, or one that accepts no connections; a right that is missing, to connect to it for one.
+            "3D000" | "55000" | "42501" => Self::Configuration,
             // Other limits (53), shutting down or starting up (57), a connection that broke (08), a failure inside.
             _ if ["53", "57", "08", "58", "XX"].iter().any(|class| sqlstate.starts_with(class)) => {
                 Self::DatabaseUnavailable
@@ -36,7 +36,8 @@ impl ErrorKind {
             1044 | 1045 | 1141 | 1698 | 3118 | 4151 => Self::CredentialsRefused,
             // Too many connections: of the server, of the user.
             1040 | 1203 | 1226 => Self::DatabaseFull,
-            1049 => Self::Configuration,
+            // No such database; a right that is missing: to a table, to a column, to an operation, to a routine.
+            1049 | 1142 | 1143 | 1227 | 1370 => Self::Configuration,
             // Shutting down, out of resources, the connection broke.
             1053 | 1129 | 1152 | 1158..=1161 | 1927 | 2002 | 2003 | 2006 | 2013 => Self::DatabaseUnavailable,
             _ => Self::Unexpected,
@@ -74,7 +75,7 @@ mod tests {
             ("28P01", ErrorKind::CredentialsRefused),
             ("28000", ErrorKind::CredentialsRefused),
             ("42704", ErrorKind::CredentialsRefused),
-            ("42501", ErrorKind::CredentialsRefused),
+            ("42501", ErrorKind::Configuration),
             ("53300", ErrorKind::DatabaseFull),
             ("53200", ErrorKind::DatabaseUnavailable),
             ("57P03", ErrorKind::DatabaseUnavailable),
@@ -91,6 +92,8 @@ mod tests {
             (1040, ErrorKind::DatabaseFull),
             (1226, ErrorKind::DatabaseFull),
             (1053, ErrorKind::DatabaseUnavailable),
+            (1142, ErrorKind::Configuration),
+            (1227, ErrorKind::Configuration),
             (1064, ErrorKind::Unexpected),
         ] {
             assert_eq!(ErrorKind::of_mysql(number), kind, "{number}");
