@@ -1,5 +1,10 @@
 //! The request that every login makes.
 
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::LazyLock,
+};
+
 use leasehold_core::{Auth, Body, Error, ErrorKind, ExposeSecret, Grant, Party, Result, Token, Vault};
 
 /// Writes to a login path; the answer's token is ours.
@@ -8,9 +13,21 @@ pub(crate) async fn log_in(vault: &dyn Vault, path: &str, body: Body) -> Result<
     let is_token = |auth: &&Auth| !auth.token().value().expose_secret().trim().is_empty();
     let Some(auth) = answer.auth().filter(is_token) else {
         let message = format!("{path} answered without a token");
-        return Err(Error::new(ErrorKind::Unexpected, Party::Vault, message));
+        return Err(Error::new(ErrorKind::Unexpected, Party::Vault, message).unanswered());
     };
-    Ok(Grant::new(auth.token(), auth.lease().clone()))
+    let token = auth.token();
+    let lease = auth.lease().clone().naming(&name(&token));
+    Ok(Grant::new(token, lease))
+}
+
+/// Tells a token from another: a cache between us and the server may answer a login with the token of the one before.
+fn name(token: &Token) -> String {
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    match token.accessor() {
+        Some(accessor) => accessor.to_owned(),
+        // A batch token has none. The hash means nothing outside this process.
+        None => format!("{:016x}", HASHER.hash_one(token.value().expose_secret())),
+    }
 }
 
 /// A mount as it is in a path, however it was written: without `auth/` and slashes around it.

@@ -22,17 +22,26 @@ pub struct Lease {
     renewable: bool,
     uses: Option<Uses>,
     poll: Option<Duration>,
+    subject: Option<Box<str>>,
 }
 
 impl Lease {
     /// A lease of `ttl` from the moment it was asked for. The id is empty for tokens and static roles.
     pub fn new(id: impl Into<String>, ttl: Duration, renewable: bool) -> Self {
-        Self { id: id.into(), ttl: Some(ttl), increment: None, renewable, uses: None, poll: None }
+        Self { id: id.into(), ttl: Some(ttl), renewable, ..Self::endless() }
     }
 
     /// The terms of what does not end.
     pub fn endless() -> Self {
-        Self { id: String::new(), ttl: None, increment: None, renewable: false, uses: None, poll: None }
+        Self {
+            id: String::new(),
+            ttl: None,
+            increment: None,
+            renewable: false,
+            uses: None,
+            poll: None,
+            subject: None,
+        }
     }
 
     /// Says how often to ask whether there is another, where nothing tells: an entry of the kv engine, which somebody may
@@ -55,6 +64,23 @@ impl Lease {
     #[must_use]
     pub fn with_uses(mut self, uses: Option<Uses>) -> Self {
         self.uses = uses;
+        self
+    }
+
+    /// Names what ends when it is revoked: the user of a database, the accessor of a token; the id of the lease, where
+    /// nothing better is known. Two issues that name the same end together, whatever their ids are, and two of the same id as
+    /// well are one and the same. It is shown, so it must not be secret. Without a name an issue is taken for one of its own.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use leasehold_core::Lease;
+    ///
+    /// let lease = Lease::new("database/creds/pipeline/aBcD", Duration::from_secs(3600), true).naming("v-pipeline");
+    /// assert_eq!(lease.subject(), Some("v-pipeline"));
+    /// ```
+    #[must_use]
+    pub fn naming(mut self, subject: &str) -> Self {
+        self.subject = (!subject.is_empty()).then(|| subject.into());
         self
     }
 
@@ -81,6 +107,21 @@ impl Lease {
     /// How often to ask whether there is another; `None` if that is not to be done.
     pub fn poll(&self) -> Option<Duration> {
         self.poll
+    }
+
+    /// The name of what ends when it is revoked, if it is known.
+    pub fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    /// Whether both are one and the same at the server: the lease of this id, or the token of this name.
+    pub(crate) fn is_same_issue(&self, other: &Self) -> bool {
+        self.ends_with(other) && self.id == other.id
+    }
+
+    /// Whether what ends with the one ends with the other.
+    pub(crate) fn ends_with(&self, other: &Self) -> bool {
+        self.subject.is_some() && self.subject == other.subject
     }
 
     /// Whether the server says that it can be renewed.

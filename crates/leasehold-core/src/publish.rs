@@ -62,7 +62,9 @@ pub struct Publisher<S> {
 pub enum Published<S> {
     /// It is a new generation.
     New(Arc<Record<S>>),
-    /// It was the current value again, which now ends when the grant does.
+    /// It was the current value again: of the same version, which now ends when the grant does; or the very lease or token
+    /// that is in force, as a cache between us and the server answers. That ends no later than before, since such an answer
+    /// may be old.
     Same(Arc<Record<S>>),
 }
 
@@ -71,9 +73,13 @@ impl<S> Publisher<S> {
     pub fn publish(&mut self, grant: Grant<S>, sent: Moment) -> Published<S> {
         let until = grant.lease.ttl().map_or(Moment::NEVER, |ttl| sent + ttl);
         let before = self.record();
-        if let Some(same) = before.as_ref().filter(|before| is_same(before, &grant)) {
+        if let Some(same) = before.as_ref().filter(|before| is_same_version(before, &grant)) {
             same.extend(until);
             same.presume_dead(Moment::NEVER);
+            return Published::Same(Arc::clone(same));
+        }
+        if let Some(same) = before.as_ref().filter(|before| before.lease().is_same_issue(&grant.lease)) {
+            same.extend(same.own_end().min(until));
             return Published::Same(Arc::clone(same));
         }
         self.issued += 1;
@@ -101,6 +107,15 @@ impl<S> Publisher<S> {
     /// revoked.
     pub fn presume_dead(&self, record: &Record<S>) {
         record.presume_dead(self.shared.clock.now());
+    }
+
+    /// Whether revoking a record would end what is in force, which is another issue of the same lease, token or user: a cache
+    /// may answer with a lease of before, and a role whose `username_template` is too simple names each of its users alike.
+    /// Such a record is to be left to its end. Not so after [`close`](Self::close), when nothing is in force.
+    pub fn would_end_what_is_in_force(&self, record: &Record<S>) -> bool {
+        self.record().is_some_and(|current| {
+            current.generation() != record.generation() && current.lease().ends_with(record.lease())
+        })
     }
 
     /// The facts of the value in the slot, without using it.
@@ -176,7 +191,7 @@ impl<S> fmt::Debug for Channel<S> {
 }
 
 /// The same version under another token ends at another time, and is another issue.
-fn is_same<S>(before: &Record<S>, grant: &Grant<S>) -> bool {
+fn is_same_version<S>(before: &Record<S>, grant: &Grant<S>) -> bool {
     let token = |parent: Option<&Arc<Issued<Token>>>| parent.map(|token| token.generation());
     grant.version.is_some()
         && before.version() == grant.version.as_deref()
@@ -184,3 +199,94 @@ fn is_same<S>(before: &Record<S>, grant: &Grant<S>) -> bool {
 }
 
 const REJECTIONS_KEPT: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Lease, clock::TestClock};
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn lease(id: &str) -> Lease {
+        Lease::new(id, TTL, true).naming(id)
+    }
+
+    /// A caching proxy answers what looks like the same request with the lease it has (vault #19684).
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_in_force_is_no_successor_and_lasts_no_longer() {
+        let clock = Arc::new(TestClock::new());
+        let Channel { mut publisher, current, mut farewells, .. } = channel::<&str>("test", clock.clone());
+        publisher.publish(Grant::new("one", lease("a/1")), clock.now());
+        let (begin, used) = (clock.now(), current.get().unwrap());
+        clock.suspend(Duration::from_secs(50));
+        let Published::Same(record) = publisher.publish(Grant::new("one", lease("a/1")), clock.now()) else {
+            panic!("the lease in force was taken for a successor")
+        };
+        assert_eq!((record.generation().number(), record.usable_until()), (1, begin + TTL));
+        assert!(!record.is_superseded());
+        drop(used);
+        assert!(farewells.try_recv().is_err(), "nobody has let go of what is in force");
+        let cut = Grant::new("one", Lease::new("a/1", Duration::from_secs(5), true).naming("a/1"));
+        assert!(matches!(publisher.publish(cut, clock.now()), Published::Same(_)));
+        assert_eq!(record.usable_until(), clock.now() + Duration::from_secs(5), "what is sooner is believed");
+        publisher.presume_dead(&record);
+        publisher.publish(Grant::new("one", lease("a/1")), clock.now());
+        assert_eq!(record.usable_until(), clock.now(), "nor is it a proof of life");
+        assert!(matches!(publisher.publish(Grant::new("two", lease("a/2")), clock.now()), Published::New(_)));
+        for _ in 0..2 {
+            let unnamed = Grant::new("two", Lease::new("a/2", TTL, true));
+            assert!(
+                matches!(publisher.publish(unnamed, clock.now()), Published::New(_)),
+                "nothing was said of it"
+            );
+            let endless = Grant::new("three", Lease::endless());
+            assert!(
+                matches!(publisher.publish(endless, clock.now()), Published::New(_)),
+                "two without a lease"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_in_force_is_no_successor() {
+        let clock = Arc::new(TestClock::new());
+        let mut publisher = channel::<&str>("test", clock.clone()).publisher;
+        let token = |name| Grant::new("token", Lease::new("", TTL, true).naming(name));
+        let Published::New(first) = publisher.publish(token("acc-1"), clock.now()) else { unreachable!() };
+        assert!(matches!(publisher.publish(token("acc-1"), clock.now()), Published::Same(_)));
+        assert!(matches!(publisher.publish(token("acc-2"), clock.now()), Published::New(_)));
+        assert!(!publisher.would_end_what_is_in_force(&first));
+        for generation in [3, 4] {
+            let Published::New(record) = publisher.publish(token(""), clock.now()) else { unreachable!() };
+            assert_eq!(record.generation().number(), generation, "nothing tells these apart");
+        }
+    }
+
+    /// `username_template = "v-{{.RoleName}}"`: two leases, one user (vault #10461).
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_whose_user_is_in_force_again_is_told() {
+        let clock = Arc::new(TestClock::new());
+        let mut publisher = channel::<&str>("test", clock.clone()).publisher;
+        let mut publish = |id, user| {
+            let Published::New(record) =
+                publisher.publish(Grant::new("", lease(id).naming(user)), clock.now())
+            else {
+                panic!("another password is another generation")
+            };
+            record
+        };
+        let records = [publish("a/1", "v-same"), publish("a/2", "v-other"), publish("a/3", "v-same")];
+        // A cache gives a lease back that had a successor already.
+        let again = publish("a/2", "v-other");
+        let ends = |publisher: &Publisher<_>| {
+            records.each_ref().map(|record| publisher.would_end_what_is_in_force(record))
+        };
+        assert!(!publisher.would_end_what_is_in_force(&again), "it is what is in force");
+        assert_eq!(ends(&publisher), [false, true, false]);
+        let same = Grant::new("", lease("a/4").naming("v-same"));
+        publisher.publish(same, clock.now());
+        assert_eq!(ends(&publisher), [true, false, true]);
+        publisher.close();
+        assert_eq!(ends(&publisher), [false; 3]);
+    }
+}

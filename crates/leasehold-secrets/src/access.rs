@@ -57,6 +57,9 @@ impl Access {
         match secret_of(answer.data()) {
             Ok(secret) => {
                 let lease = self.cut(token.secret(), answer.lease().clone(), first_ttl).await;
+                // A role may name all its users alike; then they end together.
+                let user = answer.data().text("username").ok().filter(|user| !user.is_empty());
+                let lease = lease.naming(user.unwrap_or_else(|| answer.lease().id()));
                 Ok(Grant::new(secret, lease).under(token))
             }
             Err(error) => {

@@ -112,7 +112,7 @@ impl Provider for Pki {
         let is_leased = !answer.lease().id().is_empty();
         let usable = Certificate::of(answer.data()).and_then(|certificate| {
             let lease = if is_leased {
-                answer.lease().clone()
+                answer.lease().clone().naming(answer.lease().id())
             } else {
                 Lease::new("", lasts(certificate.expires, SystemTime::now())?, false)
             };

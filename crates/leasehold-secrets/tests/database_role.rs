@@ -33,6 +33,7 @@ async fn a_lease_is_renewed_and_revoked_with_its_own_token_while_that_lives() {
     let role = role(&scene);
     let grant = role.issue().await.unwrap();
     assert_eq!(grant.secret.password().expose_secret(), "p@:/%#?'\" \\");
+    assert_eq!(grant.lease.subject(), Some("v-pipeline"));
     let record = scene.record(grant);
 
     scene.log_in("two");

@@ -53,7 +53,13 @@ async fn a_type_of_ones_own_is_asked_for_with_a_body() {
     scene.vault.answers_with("ssh/issue/pipeline", json!({ "serial": 7, "key": "hunter2" }), lease());
     let body = Body::new().text("ttl", "60s");
     let issue = Leased::<Signed>::write(scene.vault.clone(), scene.token(), "ssh/issue/pipeline", body);
-    let Signed { serial, key } = issue.issue().await.unwrap().secret;
+    let grant = issue.issue().await.unwrap();
+    assert_eq!(
+        grant.lease.subject(),
+        Some("rabbitmq/creds/pipeline/1"),
+        "no user is known, so the lease names itself"
+    );
+    let Signed { serial, key } = grant.secret;
     assert_eq!((serial, key.expose_secret()), (7, "hunter2"));
     assert_eq!(scene.vault.asked(), [r#"one ssh/issue/pipeline {"ttl":"60s"}"#]);
 }

@@ -20,6 +20,7 @@ pub(crate) struct Scripted {
     pub(crate) wrapped: Mutex<Option<Value>>,
     /// The token in the answer to a login.
     pub(crate) token: &'static str,
+    pub(crate) accessor: &'static str,
     /// What each request fails with, in place of an answer, until none is left.
     pub(crate) failures: Mutex<Vec<Error>>,
     /// Whether what was wrapped is a token.
@@ -33,6 +34,7 @@ impl Scripted {
             lookup,
             wrapped: Mutex::default(),
             token: "hvs.new",
+            accessor: "acc",
             failures: Mutex::default(),
             wraps_a_token: false,
         }
@@ -57,7 +59,7 @@ impl Scripted {
 
     fn auth(&self) -> Auth {
         let lease = Lease::new("", std::time::Duration::from_secs(60), true);
-        Auth::new(self.token.to_owned().into(), "acc".to_owned(), TokenKind::Service, lease)
+        Auth::new(self.token.to_owned().into(), self.accessor.to_owned(), TokenKind::Service, lease)
     }
 }
 
