@@ -4,19 +4,24 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use leasehold_core::{Body, Result, Vault};
 
 use crate::{
     file::read_secret,
-    login::{logs_in, mount},
+    jwt_end,
+    login::{Proof, logs_in, mount},
 };
 
 /// Logs in at `auth/<mount>/login` with the service account's JWT.
 ///
 /// The file is read and trimmed at each login: the kubelet replaces it long before the JWT expires, and a JWT read at
 /// start would be refused an hour later.
+///
+/// OpenBao from 2.6.4 and 2.7.1 on looks at the JWT again whenever the token is renewed, and refuses once it has expired. So
+/// the grant tells when that will be, as the JWT itself says ([`Lease::renewals_for`](leasehold_core::Lease::renewals_for)).
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -62,9 +67,10 @@ impl Kubernetes {
         format!("auth/{}/login", self.mount)
     }
 
-    async fn body(&self) -> Result<Body> {
+    async fn body(&self) -> Result<Proof> {
         let jwt = read_secret(&self.jwt_path, "the service account's JWT").await?;
-        Ok(Body::new().text("role", &self.role).secret("jwt", &jwt))
+        let body = Body::new().text("role", &self.role).secret("jwt", &jwt);
+        Ok(Proof { body, looked_at_for: jwt_end::holds_for(&jwt, SystemTime::now()) })
     }
 }
 

@@ -5,6 +5,7 @@ mod detect;
 mod file;
 mod given;
 mod jwt;
+mod jwt_end;
 mod kubernetes;
 mod login;
 mod lookup;

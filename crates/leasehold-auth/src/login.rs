@@ -3,21 +3,35 @@
 use std::{
     hash::{BuildHasher, RandomState},
     sync::LazyLock,
+    time::Duration,
 };
 
 use leasehold_core::{Auth, Body, Error, ErrorKind, ExposeSecret, Grant, Party, Result, Token, Vault};
 
 /// Writes to a login path; the answer's token is ours.
-pub(crate) async fn log_in(vault: &dyn Vault, path: &str, body: Body) -> Result<Grant<Token>> {
-    let answer = vault.login(path, body).await?;
+pub(crate) async fn log_in(vault: &dyn Vault, path: &str, proof: Proof) -> Result<Grant<Token>> {
+    let answer = vault.login(path, proof.body).await?;
     let is_token = |auth: &&Auth| !auth.token().value().expose_secret().trim().is_empty();
     let Some(auth) = answer.auth().filter(is_token) else {
         let message = format!("{path} answered without a token");
         return Err(Error::new(ErrorKind::Unexpected, Party::Vault, message).unanswered());
     };
     let token = auth.token();
-    let lease = auth.lease().clone().naming(&name(&token));
+    let lease = auth.lease().clone().with_renewals_for(proof.looked_at_for).naming(&name(&token));
     Ok(Grant::new(token, lease))
+}
+
+/// What is sent to log in.
+pub(crate) struct Proof {
+    pub(crate) body: Body,
+    /// For how long it holds, where the server looks at it again at each renewal and that is known.
+    pub(crate) looked_at_for: Option<Duration>,
+}
+
+impl From<Body> for Proof {
+    fn from(body: Body) -> Self {
+        Self { body, looked_at_for: None }
+    }
 }
 
 /// Tells a token from another: a cache between us and the server may answer a login with the token of the one before.
@@ -44,8 +58,8 @@ macro_rules! logs_in {
             type Secret = leasehold_core::Token;
 
             async fn issue(&self) -> leasehold_core::Result<leasehold_core::Grant<leasehold_core::Token>> {
-                let body = self.body().await?;
-                $crate::login::log_in(&*self.vault, &self.path(), body).await
+                let proof = self.body().await?.into();
+                $crate::login::log_in(&*self.vault, &self.path(), proof).await
             }
 
             async fn renew(

@@ -45,6 +45,26 @@ async fn kubernetes_reads_the_jwt_anew_at_each_login_and_trims_it() {
     assert_eq!(vault.asked(), [expected("jwt-1"), expected("jwt-2")]);
 }
 
+/// The server looks at this one again at each renewal (OpenBao 2.6.4, 2.7.1), and not at that of auth/jwt.
+#[tokio::test]
+async fn a_service_accounts_login_tells_how_long_the_server_will_renew_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let vault = Arc::new(Scripted::default());
+    let kubernetes = Kubernetes::new(vault.clone(), "pipeline").jwt_path(&path);
+    // Its claims are {"exp":4102444800,"iat":4102441200}: an hour, in 2099.
+    fs::write(&path, "eyJhbGciOiJSUzI1NiJ9.eyJleHAiOjQxMDI0NDQ4MDAsImlhdCI6NDEwMjQ0MTIwMH0.c2ln").unwrap();
+    let lease = kubernetes.issue().await.unwrap().lease;
+    assert_eq!(
+        (lease.renewals_for(), lease.ttl()),
+        (Some(Duration::from_secs(3600)), Some(Duration::from_secs(60)))
+    );
+    let jwt = Jwt::from_file(vault, "pipeline", &path).issue().await.unwrap().lease;
+    assert_eq!(jwt.renewals_for(), None);
+    fs::write(&path, "no.jwt").unwrap();
+    assert_eq!(kubernetes.issue().await.unwrap().lease.renewals_for(), None);
+}
+
 /// As the token of the login before is what a cache answers with, and must not be revoked for its own successor.
 #[tokio::test]
 async fn the_same_token_again_has_the_same_name() {

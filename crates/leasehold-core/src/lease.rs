@@ -22,6 +22,7 @@ pub struct Lease {
     renewable: bool,
     uses: Option<Uses>,
     poll: Option<Duration>,
+    renewals_for: Option<Duration>,
     subject: Option<Box<str>>,
 }
 
@@ -40,6 +41,7 @@ impl Lease {
             renewable: false,
             uses: None,
             poll: None,
+            renewals_for: None,
             subject: None,
         }
     }
@@ -64,6 +66,14 @@ impl Lease {
     #[must_use]
     pub fn with_uses(mut self, uses: Option<Uses>) -> Self {
         self.uses = uses;
+        self
+    }
+
+    /// Says for how long the server will renew it, where that is known and shorter than anything else may make it: a token
+    /// whose renewals are refused as soon as the JWT that it was logged in with has expired. It is to be replaced before.
+    #[must_use]
+    pub fn with_renewals_for(mut self, limit: Option<Duration>) -> Self {
+        self.renewals_for = limit;
         self
     }
 
@@ -107,6 +117,11 @@ impl Lease {
     /// How often to ask whether there is another; `None` if that is not to be done.
     pub fn poll(&self) -> Option<Duration> {
         self.poll
+    }
+
+    /// For how long, from when it was asked for, the server renews it; `None` if that is not known.
+    pub fn renewals_for(&self) -> Option<Duration> {
+        self.renewals_for
     }
 
     /// The name of what ends when it is revoked, if it is known.
