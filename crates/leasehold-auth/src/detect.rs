@@ -1,7 +1,9 @@
 //! Which login fits the environment.
 
 use std::{
-    env, fmt,
+    env,
+    ffi::{OsStr, OsString},
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,7 +26,7 @@ use crate::{AppRole, GivenToken, Jwt, Kubernetes, Login, TlsCertificate, TokenFi
 ///
 /// # Errors
 /// [`Configuration`](ErrorKind::Configuration) when nothing fits; it says what was tried. The same when a method is named
-/// that lacks something, or that is not known.
+/// that lacks something, or that is not known; and when a variable is not Unicode, unless it is a path.
 pub fn detect(vault: Arc<dyn Vault>, role: &str) -> Result<Login> {
     detect_in(&Environment::of_process(), vault, role)
 }
@@ -45,6 +47,7 @@ pub fn detect(vault: Arc<dyn Vault>, role: &str) -> Result<Login> {
 /// # Errors
 /// As [`detect`].
 pub fn detect_in(environment: &Environment, vault: Arc<dyn Vault>, role: &str) -> Result<Login> {
+    environment.check()?;
     let role = environment.variable("ROLE").unwrap_or_else(|| role.to_owned());
     let detection = Detection { environment, vault, role };
     match environment.variable("AUTH_METHOD") {
@@ -86,7 +89,7 @@ impl Detection<'_> {
         }
         // A file that was named is used even if it is missing: that error is more helpful than "nothing fits".
         let jwt = self.jwt_path();
-        if self.environment.variable("JWT_FILE").is_some() || jwt.exists() {
+        if self.environment.path("JWT_FILE").is_some() || jwt.exists() {
             return Ok(self.kubernetes());
         }
         let home = self.environment.token_at_home();
@@ -104,7 +107,7 @@ impl Detection<'_> {
         if let Some(token) = self.environment.variable("TOKEN") {
             return Some(Box::new(GivenToken::new(vault, token)));
         }
-        let path = self.environment.variable("TOKEN_PATH")?;
+        let path = self.environment.path("TOKEN_PATH")?;
         Some(Box::new(TokenFile::new(vault, path)))
     }
 
@@ -117,7 +120,7 @@ impl Detection<'_> {
     fn approle(&self) -> Option<Login> {
         let role_id = self.environment.variable("ROLE_ID")?;
         let mut login = AppRole::new(self.vault.clone(), role_id);
-        if let Some(path) = self.environment.variable("SECRET_ID_FILE") {
+        if let Some(path) = self.environment.path("SECRET_ID_FILE") {
             login = login.secret_id_file(path);
         } else if let Some(secret_id) = self.environment.variable("SECRET_ID") {
             login = login.secret_id(secret_id);
@@ -132,7 +135,7 @@ impl Detection<'_> {
     }
 
     fn jwt(&self) -> Option<Login> {
-        let path = self.environment.variable("JWT_FILE")?;
+        let path = self.environment.path("JWT_FILE")?;
         let login = Jwt::from_file(self.vault.clone(), &*self.role, path);
         Some(Box::new(login.mount(&self.mount("jwt"))))
     }
@@ -144,7 +147,7 @@ impl Detection<'_> {
 
     fn user(&self, method: &str) -> Option<Login> {
         let (vault, name) = (self.vault.clone(), self.environment.variable("USERNAME")?);
-        let login = match self.environment.variable("PASSWORD_FILE") {
+        let login = match self.environment.path("PASSWORD_FILE") {
             Some(path) => UserPass::from_file(vault, name, path),
             None => UserPass::new(vault, name, self.environment.variable("PASSWORD")?),
         };
@@ -156,7 +159,7 @@ impl Detection<'_> {
     }
 
     fn jwt_path(&self) -> PathBuf {
-        self.environment.variable("JWT_FILE").map_or_else(|| Kubernetes::JWT_PATH.into(), PathBuf::from)
+        self.environment.path("JWT_FILE").unwrap_or_else(|| Kubernetes::JWT_PATH.into())
     }
 }
 
@@ -165,30 +168,59 @@ pub struct Environment {
     lookup: Box<Lookup>,
 }
 
-type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
 impl Environment {
     /// An environment in which `lookup` answers for the variables.
     pub fn new(lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
-        Self { lookup: Box::new(lookup) }
+        Self::of(move |name| lookup(name).map(OsString::from))
     }
 
     /// The process's own.
     pub fn of_process() -> Self {
-        Self::new(|name| env::var(name).ok())
+        Self::of(|name| env::var_os(name))
+    }
+
+    fn of(lookup: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
+        Self { lookup: Box::new(lookup) }
+    }
+
+    /// A variable that is set, and cannot be read, must not count as one that is not set: another login would be chosen.
+    fn check(&self) -> Result<()> {
+        let is_unreadable = |name: &&&str| self.raw(name).is_some_and(|value| value.to_str().is_none());
+        match TEXTS.iter().find(is_unreadable) {
+            None => Ok(()),
+            Some(name) => {
+                Err(configuration(format!("VAULT_{name}, or BAO_{name}, is set to what is not Unicode")))
+            }
+        }
     }
 
     /// `BAO_X`, else `VAULT_X`. As in OpenBao's own client, the first hides the second even if it is empty; what is empty
     /// is not set.
-    fn variable(&self, name: &str) -> Option<String> {
+    fn raw(&self, name: &str) -> Option<OsString> {
         let value = ["BAO_", "VAULT_"].iter().find_map(|prefix| (self.lookup)(&format!("{prefix}{name}")));
-        value.filter(|value| !value.trim().is_empty())
+        value.filter(|value| !is_blank(value))
+    }
+
+    /// One of the [`TEXTS`].
+    fn variable(&self, name: &str) -> Option<String> {
+        self.raw(name)?.into_string().ok()
+    }
+
+    /// A variable that names a file. A path need not be Unicode.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.raw(name).map(PathBuf::from)
     }
 
     fn token_at_home(&self) -> Option<PathBuf> {
-        let home = (self.lookup)("HOME").filter(|home| !home.trim().is_empty())?;
+        let home = (self.lookup)("HOME").filter(|home| !is_blank(home))?;
         Some(Path::new(&home).join(".vault-token"))
     }
+}
+
+fn is_blank(value: &OsStr) -> bool {
+    value.to_str().is_some_and(|value| value.trim().is_empty())
 }
 
 impl fmt::Debug for Environment {
@@ -203,4 +235,64 @@ fn configuration(message: String) -> Error {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// The variables that are no paths.
+const TEXTS: &[&str] = &[
+    "AUTH_METHOD",
+    "AUTH_MOUNT",
+    "KUBERNETES_MOUNT",
+    "PASSWORD",
+    "ROLE",
+    "ROLE_ID",
+    "SECRET_ID",
+    "TOKEN",
+    "USERNAME",
+];
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use leasehold_core::{Answer, Body, Token, async_trait};
+
+    use super::*;
+
+    struct Silent;
+
+    #[async_trait]
+    impl Vault for Silent {
+        async fn login(&self, _: &str, _: Body) -> Result<Answer> {
+            Ok(Answer::empty())
+        }
+
+        async fn read(&self, _: &Token, _: &str) -> Result<Answer> {
+            Ok(Answer::empty())
+        }
+
+        async fn write(&self, _: &Token, _: &str, _: Body) -> Result<Answer> {
+            Ok(Answer::empty())
+        }
+    }
+
+    fn detect(variables: &'static [(&'static str, &'static [u8])]) -> Result<String> {
+        let environment = Environment::of(|name| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| OsString::from_vec(value.to_vec()))
+        });
+        detect_in(&environment, Arc::new(Silent), "pipeline").map(|login| login.name())
+    }
+
+    #[test]
+    fn what_is_not_unicode_is_told_and_not_taken_for_what_is_not_set() {
+        let error = detect(&[("VAULT_TOKEN", b"hvs.\xff"), ("VAULT_ROLE_ID", b"id")]).unwrap_err();
+        assert_eq!((error.kind(), error.party()), (ErrorKind::Configuration, Party::Configuration));
+        assert!(error.message().contains("VAULT_TOKEN") && !error.message().contains("hvs."), "{error}");
+        let hidden: &[(&str, &[u8])] =
+            &[("VAULT_TOKEN", b"\xff"), ("BAO_TOKEN", b""), ("VAULT_ROLE_ID", b"id")];
+        assert_eq!(detect(hidden).unwrap(), "auth/approle/login");
+        let path: &[(&str, &[u8])] =
+            &[("HOME", b"/h\xffme"), ("VAULT_TOKEN_PATH", b"/t\xff"), ("VAULT_JWT_FILE", b"/j")];
+        assert_eq!(detect(path).unwrap(), "token file /t\u{fffd}", "a path need not be");
+    }
 }
