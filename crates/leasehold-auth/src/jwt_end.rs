@@ -6,8 +6,8 @@ use leasehold_core::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 /// For how long a JWT holds from `now` on. Nothing is verified, since that is the server's to do. `None` if it is no JWT,
-/// does not say, or says what cannot be: one that has ended by this machine's clock has just been read for a login, so
-/// more likely the clock is wrong.
+/// names no end, or an impossible one. One that has ended by this machine's clock counts as impossible: it has just been
+/// read for a login, so more likely the clock is wrong.
 pub(crate) fn holds_for(jwt: &SecretString, now: SystemTime) -> Option<Duration> {
     let mut parts = jwt.expose_secret().split('.');
     let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())

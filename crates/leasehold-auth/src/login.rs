@@ -21,7 +21,7 @@ pub(crate) async fn log_in(vault: &dyn Vault, path: &str, proof: Proof) -> Resul
     Ok(Grant::new(token, lease))
 }
 
-/// What is sent to log in.
+/// The body of a login, and how long its proof lasts.
 pub(crate) struct Proof {
     pub(crate) body: Body,
     /// For how long it holds, where the server looks at it again at each renewal and that is known.

@@ -62,7 +62,7 @@ impl Source {
         Self::File(path.as_ref().to_owned())
     }
 
-    /// What is in this field of what a wrapping token holds.
+    /// A field of the answer that a wrapping token holds.
     pub(crate) fn wrapped(token: impl Into<String>, field: &'static str) -> Self {
         Self::in_wrapping(&token.into(), Held::Field(field))
     }
@@ -109,13 +109,13 @@ impl fmt::Debug for Source {
 pub(crate) struct Wrapped {
     token: Token,
     held: Held,
-    /// Whether an attempt of ours may have taken what it held, without hearing of it.
+    /// Whether an attempt of ours may have unwrapped it without hearing of it.
     perhaps_ours: AtomicBool,
-    /// What it held, or why that cannot be used: it cannot be asked again.
+    /// Its content, or the reason why that cannot be used: the server gives it once.
     unwrapped: OnceCell<Result<SecretString>>,
 }
 
-/// What a wrapping token is expected to hold.
+/// The expected content of a wrapping token.
 #[derive(Clone, Copy)]
 enum Held {
     Token,
@@ -133,7 +133,7 @@ async fn unwrap_once(wrapped: &Arc<Wrapped>, vault: &Arc<dyn Vault>, what: &str)
 }
 
 impl Wrapped {
-    /// Returns what was unwrapped, or why it does not fit. The outer error is one that may be tried again.
+    /// Returns the content, or the reason why it does not fit. After the outer error it may be tried again.
     async fn unwrap(&self, vault: &dyn Vault, what: &str) -> Result<Result<SecretString>> {
         match vault.unwrap(&self.token).await {
             Ok(answer) => Ok(self.held.in_answer(&answer, what)),

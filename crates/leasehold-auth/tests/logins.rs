@@ -65,7 +65,7 @@ async fn a_service_accounts_login_tells_how_long_the_server_will_renew_it() {
     assert_eq!(kubernetes.issue().await.unwrap().lease.renewals_for(), None);
 }
 
-/// As the token of the login before is what a cache answers with, and must not be revoked for its own successor.
+/// A cache answers a login with the token of the login before, which must not be revoked as its own predecessor.
 #[tokio::test]
 async fn the_same_token_again_has_the_same_name() {
     let name = async |accessor, token| {

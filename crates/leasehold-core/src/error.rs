@@ -48,8 +48,8 @@ pub enum ErrorKind {
     /// cannot have the JWT checked, or a JWT that is not valid yet. Nothing to do at first: it is tried again. If it goes on,
     /// the message lists the causes.
     LoginDoubtful,
-    /// The server renews the token no more, since what it was logged in with does not hold any longer, or cannot be checked:
-    /// the JWT has expired, the account is gone, the role has changed. No policy is at fault. Nothing to do: the token goes on
+    /// The server renews the token no more, since its login does not hold any longer, or cannot be checked: the JWT has
+    /// expired, the account is gone, the role has changed. No policy is at fault. Nothing to do: the token goes on
     /// working until its end, and a new login replaces it.
     LoginLapsed,
     /// The login was refused: the service account, the role's bindings, the audience or the JWT's expiry do not fit.
@@ -87,7 +87,7 @@ pub enum Party {
     Database,
     /// A file, such as the service account's JWT.
     File,
-    /// Whatever Vault asks before it believes a login: the issuer of the JWT, Kubernetes' API server, a directory.
+    /// The service that Vault asks before it believes a login: the issuer of the JWT, Kubernetes' API server, a directory.
     Issuer,
     /// Vault or OpenBao, or the way to it.
     Vault,

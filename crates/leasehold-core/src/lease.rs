@@ -77,7 +77,7 @@ impl Lease {
         self
     }
 
-    /// Names what ends when it is revoked: the user of a database, the accessor of a token; the id of the lease, where
+    /// Names the thing that ends when it is revoked: the user of a database, the accessor of a token; the id of the lease, where
     /// nothing better is known. Two issues that name the same end together, whatever their ids are, and two of the same id as
     /// well are one and the same. It is shown, so it must not be secret. Without a name an issue is taken for one of its own.
     ///
@@ -124,7 +124,7 @@ impl Lease {
         self.renewals_for
     }
 
-    /// The name of what ends when it is revoked, if it is known.
+    /// The name of the thing that ends when it is revoked, if it is known.
     pub fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
     }
@@ -134,7 +134,7 @@ impl Lease {
         self.ends_with(other) && self.id == other.id
     }
 
-    /// Whether what ends with the one ends with the other.
+    /// Whether both end together at the server.
     pub(crate) fn ends_with(&self, other: &Self) -> bool {
         self.subject.is_some() && self.subject == other.subject
     }

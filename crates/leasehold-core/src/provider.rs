@@ -46,7 +46,8 @@ pub trait Provider: Send + Sync {
     ///
     /// # Errors
     /// [`LeaseGone`](crate::ErrorKind::LeaseGone) and [`NotRenewable`](crate::ErrorKind::NotRenewable) make the keeper
-    /// issue a new secret; others are tried again while there is time.
+    /// issue a new secret, and so should [`LoginLapsed`](crate::ErrorKind::LoginLapsed) of a token, which works until its end;
+    /// others are tried again while there is time.
     ///
     /// # Cancel safety
     /// Cancel-safe: the server may or may not have extended the lease.

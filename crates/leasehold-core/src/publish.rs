@@ -211,7 +211,7 @@ mod tests {
         Lease::new(id, TTL, true).naming(id)
     }
 
-    /// A caching proxy answers what looks like the same request with the lease it has (vault #19684).
+    /// A caching proxy answers a request that looks like one before with the lease it has (vault #19684).
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_is_in_force_is_no_successor_and_lasts_no_longer() {
         let clock = Arc::new(TestClock::new());

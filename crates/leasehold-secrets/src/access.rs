@@ -50,7 +50,7 @@ impl Access {
         let answer = self.ask(&token, request).await?;
         if answer.lease().id().is_empty() {
             let error = no_lease(&request.path);
-            // An answer without anything may be what a proxy has left of one.
+            // A proxy may have left nothing of the answer.
             let says_nothing = answer.data().names().next().is_none();
             return Err(if says_nothing { error.unanswered() } else { error });
         }
@@ -137,8 +137,7 @@ impl Access {
         answer.map_err(|error| self.report_dead(token, error))
     }
 
-    /// Ends what was issued and cannot be used, which nobody else will ever know of. The error that this was for tells if it
-    /// is left behind.
+    /// Ends a lease that cannot be used, and that nobody else will ever know of. The error then tells if it is left behind.
     pub(crate) async fn given_back(&self, token: &Token, lease: &Lease, error: Error) -> Error {
         if lease.id().is_empty() {
             // Nothing can end it.

@@ -53,7 +53,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) write: bool,
 }
 
-/// Whether a request logs in, and with what: a refusal may mean something else, and may cost something else.
+/// Whether a request logs in, and by which proof: a refusal means something else, and costs something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Login {
     None,

@@ -205,7 +205,7 @@ const ROWS: &[Row] = &[
         says: DATABASE_REFUSED,
         kind: ErrorKind::DatabaseUnavailable,
     },
-    // The server looks again at what the token was logged in with (OpenBao from 2.6.4 and 2.7.1 on): a policy that is
+    // The server looks again at the token's login (OpenBao from 2.6.4 and 2.7.1 on): a policy that is
     // missing says "permission denied" and nothing else.
     Row {
         statuses: &[400, 403, 500],
@@ -220,7 +220,7 @@ const ROWS: &[Row] = &[
         says: &["failed to renew entry"],
         kind: ErrorKind::RenewalFailed,
     },
-    // The server could not ask whoever has to check the login, so it has refused nobody.
+    // The server could not ask the issuer, so it has refused nobody.
     Row { statuses: &[400, 403], on: On::Login, says: ISSUER_AWAY, kind: ErrorKind::Unreachable },
     Row { statuses: &[400, 403], on: On::JwtLogin, says: NOT_YET_VALID, kind: ErrorKind::LoginDoubtful },
     Row { statuses: &[400, 403], on: On::Login, says: &[], kind: ErrorKind::LoginRefused },

@@ -115,7 +115,7 @@ impl Client {
                 );
                 Err(Error::new(ErrorKind::DeadToken, Party::Vault, message))
             }
-            // It says nothing of the token, and the refusal is what was asked about.
+            // It says nothing of the token, so only the refusal is known.
             Err(error) => {
                 let wait = denied.retry_after().max(error.retry_after());
                 let message = format!(
@@ -234,7 +234,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Says to what it was the answer.
+/// Names the path that was asked.
 fn at(path: &str, error: &Error) -> Error {
     let located = Error::new(error.kind(), error.party(), format!("{path}: {}", error.message()));
     if error.may_have_been_carried_out() { located.unanswered() } else { located }

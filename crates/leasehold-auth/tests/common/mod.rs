@@ -21,9 +21,9 @@ pub(crate) struct Scripted {
     /// The token in the answer to a login.
     pub(crate) token: &'static str,
     pub(crate) accessor: &'static str,
-    /// What each request fails with, in place of an answer, until none is left.
+    /// The errors of the next requests, in place of answers; the last one comes first.
     pub(crate) failures: Mutex<Vec<Error>>,
-    /// Whether what was wrapped is a token.
+    /// Whether a token was wrapped.
     pub(crate) wraps_a_token: bool,
 }
 

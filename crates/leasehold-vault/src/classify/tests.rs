@@ -270,7 +270,7 @@ fn a_collision_inside_the_database_is_its_own_and_is_tried_again() {
     }
 }
 
-/// What a real API server and the server behind it said (OpenBao 2.7.2): logins at auth/kubernetes and auth/jwt.
+/// The words of OpenBao 2.7.2 with a real API server: logins at auth/kubernetes and auth/jwt.
 #[test]
 fn a_login_that_may_pass_is_told_from_one_that_is_refused() {
     use ErrorKind::*;
