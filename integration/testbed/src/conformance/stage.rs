@@ -161,6 +161,15 @@ impl Stage {
         log.iter().filter(|event| what(&event.kind)).count()
     }
 
+    /// Waits until no session of a user is left: a client's goodbye takes a moment to arrive.
+    pub(super) async fn has_left(&self, user: &str) -> Result<(), Failure> {
+        until(&format!("no session of {user} is left"), Duration::from_secs(1), || async {
+            Ok(self.sessions(user).await? == 0)
+        })
+        .await
+        .map(drop)
+    }
+
     pub(super) async fn sessions(&self, user: &str) -> Result<usize, Failure> {
         self.database.sessions_of(user).await
     }

@@ -28,8 +28,7 @@ pub async fn borrowed_across_the_switch(adapter: &dyn Adapter) -> Result<(), Fai
         stage.retired(first).await?;
         let who = borrowed.query(stage.who()).await.map_err(Failure)?;
         promise!(who == new, "{who} answers on the borrowed connection, not {new}");
-        let left = stage.sessions(&old).await?;
-        promise!(left == 0, "{left} old sessions are left");
+        stage.has_left(&old).await?;
         drop(borrowed);
         pool.close().await;
         return Ok(());
@@ -47,8 +46,7 @@ pub async fn borrowed_across_the_switch(adapter: &dyn Adapter) -> Result<(), Fai
     }
     drop(borrowed);
     stage.retired(first).await?;
-    let left = stage.sessions(&old).await?;
-    promise!(left == 0, "{left} old sessions are left");
+    stage.has_left(&old).await?;
     pool.close().await;
     Ok(())
 }

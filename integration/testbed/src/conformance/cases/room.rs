@@ -41,8 +41,7 @@ pub async fn no_room_for_another(adapter: &dyn Adapter) -> Result<(), Failure> {
     drop(held);
     stage.retired(first).await?;
     full.end().await?;
-    let left = stage.sessions(&old).await?;
-    promise!(left == 0, "{left} old sessions are left");
+    stage.has_left(&old).await?;
     let who = answer(&*pool, stage.who()).await?;
     promise!(who == new, "{who} answers");
     pool.close().await;
