@@ -122,7 +122,7 @@ impl<S> Current<S> {
     pub fn health(&self) -> Health {
         let now = self.shared.clock.now();
         let value = self.get().ok();
-        let (mut status, censuses) = self.shared.look(now);
+        let (mut status, overdue, censuses) = self.shared.look(now);
         // The sender goes with the keeper's task, whatever ended that.
         if status == Status::Healthy && self.slot.has_changed().is_err() {
             status = Status::Degraded { since: Duration::ZERO, error: closed(&self.shared.name) };
@@ -140,6 +140,8 @@ impl<S> Current<S> {
         Health {
             status,
             generation: value.as_ref().map(|value| value.generation()),
+            overdue,
+            issued_for: value.as_ref().and_then(|value| value.record().lease().ttl()),
             usable_for: match value.map_or(now, |value| value.usable_until()) {
                 Moment::NEVER => None,
                 until => Some(now.until(until)),
@@ -225,6 +227,8 @@ pub(crate) struct Shared {
     /// Made for the first listener: its ring is tens of kilobytes, and most keepers have none.
     events: OnceLock<broadcast::Sender<Event>>,
     readers: AtomicU64,
+    /// When the keeper's next request is planned.
+    due: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -241,7 +245,14 @@ type Census = dyn Fn() -> Vec<(Generation, usize)> + Send + Sync;
 
 impl Shared {
     pub(crate) fn new(name: Arc<str>, clock: Arc<dyn Clock>) -> Self {
-        Self { name, clock, events: OnceLock::new(), readers: AtomicU64::new(0), state: Mutex::default() }
+        Self {
+            name,
+            clock,
+            events: OnceLock::new(),
+            readers: AtomicU64::new(0),
+            due: AtomicU64::new(u64::MAX),
+            state: Mutex::default(),
+        }
     }
 
     pub(crate) fn emit(&self, generation: Generation, kind: EventKind) {
@@ -260,16 +271,24 @@ impl Shared {
         set_trouble(&mut self.state().keeper_trouble, trouble, now)
     }
 
-    /// Whether requests succeed, and how to count connections: counting is for the caller, who holds no lock.
-    fn look(&self, now: Moment) -> (Status, Vec<Arc<Census>>) {
+    /// Remembers when the keeper's next request is planned.
+    pub(crate) fn planned(&self, due: Moment) {
+        self.due.store(due.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Whether requests succeed, whether a successor is overdue, and how to count connections: counting is for the caller,
+    /// who holds no lock.
+    fn look(&self, now: Moment) -> (Status, bool, Vec<Arc<Census>>) {
+        let due = Moment::from_nanos(self.due.load(Ordering::Relaxed));
         let state = self.state();
+        let overdue = state.keeper_trouble.is_some() || due + IN_TIME < now;
         let of_keeper = state.keeper_trouble.as_ref().map(|(since, error)| (since, error));
         let of_pool = state.pool_trouble.first().map(|(_, since, error)| (since, error));
         let status = match of_keeper.or(of_pool) {
             Some((since, error)) => Status::Degraded { since: since.until(now), error: error.clone() },
             None => Status::Healthy,
         };
-        (status, state.censuses.iter().map(|(_, census)| Arc::clone(census)).collect())
+        (status, overdue, state.censuses.iter().map(|(_, census)| Arc::clone(census)).collect())
     }
 
     fn record_pool_state(&self, reader: u64, kind: &EventKind) {
@@ -310,5 +329,7 @@ fn set_trouble(slot: &mut Option<(Moment, Error)>, trouble: Option<Error>, now: 
     news
 }
 
+/// How long after its planned moment a request may be answered and is still in time.
+const IN_TIME: Duration = Duration::from_secs(1);
 /// A listener that falls this far behind misses the oldest.
 const EVENTS_KEPT: usize = 256;

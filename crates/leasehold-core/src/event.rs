@@ -50,7 +50,13 @@ pub enum EventKind {
         /// Whether it was revoked by itself.
         alone: bool,
     },
-    /// Whoever uses it reports that it is refused.
+    /// The server was to replace it so long ago, and answers with the same again: the password of a static role that is no
+    /// longer rotated. It goes on working.
+    NotRotated {
+        /// How long ago the server was to replace it.
+        overdue: Duration,
+    },
+    /// A user of it reports that it is refused.
     Rejected {
         /// Why.
         cause: ErrorKind,

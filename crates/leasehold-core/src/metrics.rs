@@ -41,6 +41,7 @@ fn count_it(event: &Event) {
             counter!(FORCED_CLOSES, "secret" => secret).increment(connections);
         }
         EventKind::Superseded
+        | EventKind::NotRotated { .. }
         | EventKind::Retiring { .. }
         | EventKind::Retired { .. }
         | EventKind::Degraded

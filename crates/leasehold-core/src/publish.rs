@@ -98,6 +98,26 @@ impl<S> Publisher<S> {
         Published::New(record)
     }
 
+    /// Whether [`publish`](Self::publish) would take a grant for this value again, if it is the current one. It may have
+    /// left the slot, and still be in use.
+    pub fn would_be_same(before: &Record<S>, grant: &Grant<S>) -> bool {
+        is_same_version(before, grant)
+    }
+
+    /// Whether a grant is this very lease or token, which is in force, as a cache between us and the server answers: that is
+    /// no successor.
+    pub fn is_in_force(before: &Record<S>, grant: &Grant<S>) -> bool {
+        before.lease().is_same_issue(&grant.lease) && !is_same_version(before, grant)
+    }
+
+    /// Makes a record of a grant, asked for at `sent`, that nobody is to use: what came after the end of its keeper, and is
+    /// only to be revoked.
+    pub fn set_aside(&mut self, grant: Grant<S>, sent: Moment) -> Arc<Record<S>> {
+        let until = grant.lease.ttl().map_or(Moment::NEVER, |ttl| sent + ttl);
+        self.issued += 1;
+        Arc::new(Record::new(grant, Generation(self.issued), until))
+    }
+
     /// Moves the end of a record's own lease.
     pub fn extend(&self, record: &Record<S>, until: Moment) {
         record.extend(until);
@@ -163,6 +183,12 @@ impl<S> Publisher<S> {
         crate::metrics::late(&self.shared.name, late);
         #[cfg(not(feature = "metrics"))]
         let _ = late;
+    }
+
+    /// Says when the next renewal or issue is planned, or when the one that is in flight left. Readiness takes a successor
+    /// for overdue a second later.
+    pub fn planned(&self, due: Moment) {
+        self.shared.planned(due);
     }
 
     /// Reports a request that succeeded. Returns whether the ones before it had failed.
