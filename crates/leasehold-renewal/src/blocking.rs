@@ -32,17 +32,18 @@
 //! As long as anything lives on it: it ends by itself once every [`Runtime`], every [`Keeper`], every [`Task`] and every
 //! keeper's task has gone, and a keeper's task lives until its shut-down or as long as anyone can read it. So a pool
 //! whose manager holds nothing but a [`Current`] goes on rotating, and when that pool is dropped the lease is revoked
-//! and the thread ends. The process does not wait for that: **when `main` returns, what was not shut down is not revoked.**
+//! and the thread ends. The process does not wait for that: **when `main` returns, a keeper that was not shut down has
+//! revoked nothing.**
 //!
 //! # Within tokio
-//! What blocks refuses to be called where a tokio runtime is, with [`Configuration`](ErrorKind::Configuration): it would
+//! A function that blocks refuses to be called where a tokio runtime is, with [`Configuration`](ErrorKind::Configuration): it would
 //! stop every other task of that thread. That includes `spawn_blocking`, which tokio lets nobody tell apart. There is a
 //! runtime there already: use [`leasehold_renewal::Keeper`](crate::Keeper).
 //!
 //! # Providers
 //! They are made outside, and driven on the thread: a client that opens its connections when it is asked, as
-//! `leasehold_vault::Client` does, notices no difference. One that blocks the thread holds up every keeper on it; one that
-//! panics ends its own keeper, and no other.
+//! `leasehold_vault::Client` does, notices no difference. One that blocks the thread holds up every keeper on it; a
+//! panic of one is a failed request of its own keeper, and of no other.
 
 use std::{
     convert::Infallible,
@@ -107,8 +108,8 @@ impl Runtime {
     /// Obtains the first secret and starts the task that keeps it alive, with the default settings of [`Builder`].
     ///
     /// # Errors
-    /// Whatever `provider` failed with: at once if somebody must correct it, after 30 s if Vault is down, sealed or busy.
-    /// [`Configuration`](ErrorKind::Configuration) within tokio, and [`Closed`](ErrorKind::Closed) if `provider` panicked.
+    /// The provider's error: at once if somebody must correct it, after 30 s if Vault is down, sealed or busy.
+    /// [`Configuration`](ErrorKind::Configuration) within tokio.
     pub fn keep<P: Provider + 'static>(&self, provider: P) -> Result<Keeper<P::Secret>> {
         self.keep_with(Builder::new(), provider)
     }
@@ -182,7 +183,7 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// Keeps one secret alive, on the thread of a [`Runtime`]. What it does is what a [`Keeper`](crate::Keeper) does.
+/// Keeps one secret alive, on the thread of a [`Runtime`]. It does the same as a [`Keeper`](crate::Keeper).
 ///
 /// Dropping it stops nothing while someone can read the secret.
 pub struct Keeper<S> {
@@ -192,12 +193,12 @@ pub struct Keeper<S> {
 }
 
 impl<S: Send + Sync + 'static> Keeper<S> {
-    /// A handle to the latest value, for whoever uses the secret. Clone it freely; [`changed`] waits for the next.
+    /// A handle to the latest value, for every user of the secret. Clone it freely; [`changed`] waits for the next.
     pub fn current(&self) -> Current<S> {
         self.keeper.current()
     }
 
-    /// What happens to the secret from now on; a thread that listens calls `blocking_recv`.
+    /// The events of the secret from now on; a thread that listens calls `blocking_recv`.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.keeper.events()
     }
@@ -210,8 +211,8 @@ impl<S: Send + Sync + 'static> Keeper<S> {
     /// Stops renewing, waits until nothing uses the secret any more, revokes it, and ends the task. It blocks for no
     /// longer than the bound (10 s unless set) and about a second more, even if something blocks the keepers' thread.
     ///
-    /// Shut down leaf first: drop the pool, then its credentials' keeper, then the token's. What is still in use when
-    /// most of the bound is over is revoked all the same.
+    /// Shut down leaf first: drop the pool, then its credentials' keeper, then the token's. A secret that is still in use
+    /// when most of the bound is over is revoked all the same.
     ///
     /// # Errors
     /// The last failure, if something could not be revoked within the bound; it then ends at its TTL or with its token.
@@ -301,7 +302,7 @@ pub fn ready<S>(current: &Current<S>, within: Duration) -> Result<Option<Arc<Iss
     wait(current.ready(), within).transpose()
 }
 
-/// Whoever holds one keeps the thread.
+/// As long as one is held, the thread lives.
 #[derive(Clone)]
 struct Stay {
     _open: mpsc::Sender<Infallible>,
@@ -380,7 +381,8 @@ fn configuration(message: impl Into<String>) -> Error {
 }
 
 fn ended(why: &JoinError) -> Error {
-    let message = if why.is_panic() { "the provider panicked" } else { "the keepers' thread has ended" };
+    let message =
+        if why.is_panic() { "a panic has ended the keeper's task" } else { "the keepers' thread has ended" };
     Error::new(ErrorKind::Closed, Party::Configuration, message)
 }
 
@@ -389,5 +391,5 @@ fn stuck() -> Error {
     Error::new(ErrorKind::Unreachable, Party::Configuration, message)
 }
 
-/// How much later than its bound a shut-down is waited for: beyond what the keeper itself takes.
+/// How much later than its bound a shut-down is waited for: longer than the keeper itself takes.
 const GRACE: Duration = Duration::from_secs(1);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use leasehold_core::clock::Moment;
 
-/// A bucket that holds a few issues and is refilled slowly. Only what was really issued counts: an outage must not use
-/// it up, or the recovery would wait for it.
-#[derive(Debug)]
+/// A bucket that holds a few issues and is refilled slowly. Only an issue that succeeded counts: an outage must not
+/// use the budget up, or the recovery would wait for it.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Budget {
     most: u32,
     interval: Duration,
@@ -39,10 +39,12 @@ impl Budget {
         self.used = self.used.saturating_add(1);
     }
 
-    /// When the next one may be issued.
-    pub(crate) fn next_at(&mut self, now: Moment) -> Moment {
-        self.refill(now);
-        if self.used < self.most { now } else { self.refill_at }
+    /// When the next one may be issued: a moment that only [`spend`](Self::spend) and [`adapt`](Self::adapt) move.
+    pub(crate) fn affordable_at(&self) -> Moment {
+        if self.used < self.most {
+            return Moment::from_nanos(0);
+        }
+        self.refill_at + self.interval.max(SHORTEST_INTERVAL).saturating_mul(self.used - self.most)
     }
 
     fn refill(&mut self, now: Moment) {
@@ -71,13 +73,12 @@ mod tests {
         let mut budget = Budget::new(Some((3, minute)), None);
         let begin = Moment::from_nanos(0);
         for _ in 0..3 {
-            assert_eq!(budget.next_at(begin), begin);
+            assert!(budget.affordable_at() <= begin);
             budget.spend(begin);
         }
-        assert_eq!(budget.next_at(begin), begin + minute);
+        assert_eq!(budget.affordable_at(), begin + minute);
         budget.spend(begin + minute);
-        assert_eq!(budget.next_at(begin + minute), begin + minute * 2);
-        assert_eq!(budget.next_at(begin + minute * 10), begin + minute * 10);
+        assert_eq!(budget.affordable_at(), begin + minute * 2);
     }
 
     #[test]
@@ -87,7 +88,7 @@ mod tests {
             let mut budget = Budget::new(None, Some(ttl));
             let mut now = Moment::from_nanos(0);
             for _ in 0..1000 {
-                assert_eq!(budget.next_at(now), now, "{ttl:?}");
+                assert!(budget.affordable_at() <= now, "{ttl:?}");
                 budget.spend(now);
                 now = now + ttl / 2;
             }

@@ -1,15 +1,10 @@
-//! What can be set about a keeper.
+//! The settings of a keeper.
 
 use std::{sync::Arc, time::Duration};
 
-use leasehold_core::{
-    Provider, Result,
-    clock::{Clock, SystemClock},
-};
+use leasehold_core::clock::{Clock, SystemClock};
 
-use crate::Keeper;
-
-/// Settings of a [`Keeper`]; the defaults fit most services.
+/// Settings of a [`Keeper`](crate::Keeper); the defaults fit most services.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -30,15 +25,16 @@ pub struct Builder {
     pub(crate) issue_budget: Option<(u32, Duration)>,
 }
 
-/// What to do when the first secret cannot be obtained.
+/// The reaction of a start to a first secret that cannot be obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartPolicy {
     /// Fail after one attempt.
     FailAtOnce,
-    /// Keep trying what may come right by itself (Vault is down, sealed, or busy) for so long, then fail with the last
-    /// error. What somebody must correct fails at once.
+    /// Keep trying for so long, if the failure may pass by itself (Vault is down, sealed, or busy), then fail with the last
+    /// error. A failure that somebody must correct ends the start at once. The bound holds also while a request is not
+    /// answered: a secret that is granted later is revoked.
     WaitUpTo(Duration),
-    /// Start without a secret, and keep trying, whatever the error. Until there is one, `Current::get` says why not,
+    /// Start without a secret, and keep trying after every error. Until there is one, `Current::get` says why not,
     /// `Current::ready` waits, and the health is degraded.
     Degraded,
 }
@@ -57,22 +53,22 @@ impl Builder {
 
     /// Sets how long before its end a secret must have a successor, so that its users have time to let go of it: the
     /// longest time that a connection is borrowed from a pool. At most 40 % of the TTL is used, and at least 5 s or a
-    /// tenth of it. A token needs as much as the most patient of what is issued under it: give both keepers the same.
+    /// tenth of it. A token needs as much as the most patient secret that is issued under it: give both keepers the same.
     #[must_use]
     pub fn drain_budget(mut self, budget: Duration) -> Self {
         self.drain_budget = budget;
         self
     }
 
-    /// Sets how long [`Keeper::shutdown`] waits for users to go and for revocations to be answered.
+    /// Sets how long [`Keeper::shutdown`](crate::Keeper::shutdown) waits for users to go and for revocations to be answered.
     #[must_use]
     pub fn shutdown_bound(mut self, bound: Duration) -> Self {
         self.shutdown_bound = bound;
         self
     }
 
-    /// Sets what to do when the first secret cannot be obtained. The default waits up to 30 s for a Vault that is down,
-    /// sealed or busy, and fails at once for what somebody must correct.
+    /// Sets how a start ends if the first secret cannot be obtained. The default waits up to 30 s for a Vault that is down,
+    /// sealed or busy, and fails at once if somebody must correct something.
     #[must_use]
     pub fn start_policy(mut self, policy: StartPolicy) -> Self {
         self.start_policy = policy;
@@ -81,8 +77,8 @@ impl Builder {
 
     /// Sets how many secrets may be issued because those before were refused or had ended: so many in a row, and then
     /// one more in each `interval`. The default is ten, and one in each sixth of the TTL (at most ten minutes): not
-    /// enough for a pool that can use none of them to fill the database with users. What is replaced by plan, or with
-    /// its token, is not counted.
+    /// enough for a pool that can use none of them to fill the database with users. A replacement by plan, or
+    /// because of a new token, is not counted.
     #[must_use]
     pub fn issue_budget(mut self, in_a_row: u32, interval: Duration) -> Self {
         self.issue_budget = Some((in_a_row.max(1), interval));
@@ -94,17 +90,6 @@ impl Builder {
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
-    }
-
-    /// Obtains the first secret and starts the task that keeps it alive.
-    ///
-    /// # Errors
-    /// Whatever `provider` failed with, as soon as the [start policy](Self::start_policy) gives up.
-    ///
-    /// # Cancel safety
-    /// If the future is dropped while the secret is being issued, the task revokes it as soon as it arrives.
-    pub async fn start<P: Provider + 'static>(self, provider: P) -> Result<Keeper<P::Secret>> {
-        Keeper::start_with(self, provider).await
     }
 }
 

@@ -7,8 +7,8 @@ use leasehold_core::{
     Error, ErrorKind, Grant, Party, Provider, Record, Renewed, Result, Revoked, async_trait,
 };
 
-/// Makes a panic a failure like any other: a keeper that ended with it would leave what it had issued to its TTL. A
-/// provider takes `&self` and is asked again after a panic as after an error, so what it keeps must bear that.
+/// Makes a panic a failure like any other: a keeper that ended with it would leave its leases to their TTL. A provider takes
+/// `&self` and is asked again after a panic as after an error, so its own state must bear that.
 pub(crate) struct Guarded<P>(pub(crate) P);
 
 #[async_trait]
@@ -16,21 +16,22 @@ impl<P: Provider> Provider for Guarded<P> {
     type Secret = P::Secret;
 
     async fn issue(&self) -> Result<Grant<Self::Secret>> {
-        guarded(async { self.0.issue().await }).await
+        // The server may have answered by then: a lease that nobody knows of.
+        guarded(async { self.0.issue().await }).await.unwrap_or_else(|| Err(panicked().unanswered()))
     }
 
     async fn renew(&self, of: &Record<Self::Secret>) -> Result<Renewed> {
-        guarded(async { self.0.renew(of).await }).await
+        guarded(async { self.0.renew(of).await }).await.unwrap_or_else(|| Err(panicked()))
     }
 
     async fn revoke(&self, of: &Record<Self::Secret>) -> Result<Revoked> {
-        guarded(async { self.0.revoke(of).await }).await
+        guarded(async { self.0.revoke(of).await }).await.unwrap_or_else(|| Err(panicked()))
     }
 
     async fn changed(&self, of: &Record<Self::Secret>) {
         let changed = AssertUnwindSafe(async { self.0.changed(of).await });
         if changed.catch_unwind().await.is_err() {
-            // Whatever it saw, it would see again at once.
+            // The same file would make it panic again at once.
             std::future::pending().await
         }
     }
@@ -40,9 +41,12 @@ impl<P: Provider> Provider for Guarded<P> {
     }
 }
 
-async fn guarded<T>(request: impl Future<Output = Result<T>>) -> Result<T> {
-    AssertUnwindSafe(request).catch_unwind().await.unwrap_or_else(|_| {
-        // What it said may hold anything, and the panic hook has shown it to whoever set that.
-        Err(Error::new(ErrorKind::Unexpected, Party::Configuration, "the provider panicked"))
-    })
+/// The answer, or `None` after a panic.
+async fn guarded<T>(request: impl Future<Output = Result<T>>) -> Option<Result<T>> {
+    AssertUnwindSafe(request).catch_unwind().await.ok()
+}
+
+/// The panic's own words may hold a secret, and the panic hook has shown them already.
+fn panicked() -> Error {
+    Error::new(ErrorKind::Unexpected, Party::Configuration, "the provider panicked")
 }

@@ -10,7 +10,8 @@ use crate::{
     task::{self, Stop},
 };
 
-/// Keeps one secret alive: renews it while it can, replaces it before it must, revokes what nothing uses any more.
+/// Keeps one secret alive: renews it while it can, replaces it before it must, and revokes each issue that nothing uses any
+/// more.
 ///
 /// The task behind it runs until [`shutdown`](Self::shutdown), or until neither this handle nor any [`Current`] is
 /// left; dropping the handle alone stops nothing, so that a pool built in a function goes on rotating. No error ends it.
@@ -35,7 +36,7 @@ impl<S: Send + Sync + 'static> Keeper<S> {
     /// ```
     ///
     /// # Errors
-    /// Whatever `provider` failed with: at once if somebody must correct it, after 30 s if Vault is down, sealed or busy.
+    /// The provider's error: at once if somebody must correct it, after 30 s if Vault is down, sealed or busy.
     ///
     /// # Cancel safety
     /// If the future is dropped while the secret is being issued, the task revokes it as soon as it arrives.
@@ -54,12 +55,12 @@ impl<S: Send + Sync + 'static> Keeper<S> {
         Ok(Self { current, stop, shutdown_bound })
     }
 
-    /// A handle to the latest value, for whoever uses the secret. Clone it freely.
+    /// A handle to the latest value, for every user of the secret. Clone it freely.
     pub fn current(&self) -> Current<S> {
         self.current.clone()
     }
 
-    /// What happens to the secret from now on.
+    /// The events of the secret from now on.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.current.events()
     }
@@ -71,8 +72,8 @@ impl<S: Send + Sync + 'static> Keeper<S> {
 
     /// Stops renewing, waits until nothing uses the secret any more, revokes it, and ends the task.
     ///
-    /// Shut down leaf first: close the pool, then its credentials' keeper, then the token's. What is still in use when
-    /// the bound (10 s unless set) is over is revoked all the same.
+    /// Shut down leaf first: close the pool, then its credentials' keeper, then the token's. A secret that is still in
+    /// use when seven tenths of the bound (10 s unless set) are over is revoked all the same.
     ///
     /// # Errors
     /// The last failure, if something could not be revoked within the bound; it then ends at its TTL or with its token.
@@ -92,9 +93,8 @@ impl<S: Send + Sync + 'static> Keeper<S> {
         let (done, ended_with) = oneshot::channel();
         let Self { current, stop, .. } = self;
         let clock = Arc::clone(current.clock());
-        let asked_at = clock.now();
-        let deadline = asked_at + bound;
-        stop.send(Stop { asked_at, deadline, done }).map_err(|_| ended())?;
+        let deadline = clock.now() + bound;
+        stop.send(Stop { deadline, done }).map_err(|_| ended())?;
         // Not before: if this is the last handle, the task would end for want of readers, and hear of no stop.
         drop(current);
         tokio::select! {
@@ -102,6 +102,19 @@ impl<S: Send + Sync + 'static> Keeper<S> {
             // A request that is in flight is not cut off: its answer may be a lease that only we know of.
             () = sleep_until(&*clock, deadline + GRACE) => Err(late()),
         }
+    }
+}
+
+impl Builder {
+    /// Obtains the first secret and starts the task that keeps it alive.
+    ///
+    /// # Errors
+    /// The provider's error, as soon as the [start policy](Self::start_policy) gives up.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped while the secret is being issued, the task revokes it as soon as it arrives.
+    pub async fn start<P: Provider + 'static>(self, provider: P) -> Result<Keeper<P::Secret>> {
+        Keeper::start_with(self, provider).await
     }
 }
 
@@ -115,7 +128,7 @@ fn ended() -> Error {
     Error::new(
         ErrorKind::Closed,
         Party::Configuration,
-        "the keeper's task has ended: its runtime was shut down, or its provider panicked",
+        "the keeper's task has ended: its runtime was shut down",
     )
 }
 

@@ -3,12 +3,12 @@
 pub mod blocking;
 mod budget;
 mod builder;
+mod facts;
 mod guarded;
 mod keeper;
+mod log;
+mod machine;
 mod rejections;
-mod revocation;
-pub mod schedule;
-mod start;
 mod task;
 
 pub use builder::{Builder, StartPolicy};

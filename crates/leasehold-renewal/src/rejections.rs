@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use leasehold_core::{ErrorKind, Generation, clock::Moment};
 
-/// What happened to rejections since the last generation that a pool could use.
-#[derive(Debug, Default)]
+/// The rejections of one keeper. Five quiet minutes forgive them, and an adoption does not: of two pools on the same
+/// credentials one may adopt and the other refuse each generation, and a token is adopted by no pool.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Rejections {
     verified: Option<Generation>,
     replaced: u32,

@@ -4,7 +4,8 @@ mod common;
 
 use common::{Server, error, secs};
 use leasehold_core::{
-    Current, ErrorKind, Grant, Provider, Record, Renewed, Result, Revoked, Token, async_trait, clock::Clock,
+    Current, ErrorKind, Grant, Provider, Record, Renewed, Result, Revoked, Status, Token, async_trait,
+    clock::Clock,
 };
 use leasehold_renewal::Keeper;
 
@@ -166,4 +167,64 @@ async fn each_succession_leaves_the_time_to_drain_whichever_ends_first() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_of_everything_renewals_are_tried_again_while_issues_are_refused() {
+    let server = Server::new(3600, 864_000);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    server.set(|state| {
+        state.faults = vec![("renew", ErrorKind::Unreachable), ("issue", ErrorKind::DatabaseFull)]
+    });
+    server.until("issue", 2).await;
+    server.set(|state| state.faults = vec![("issue", ErrorKind::DatabaseFull)]);
+    assert_eq!(seconds_without(&server, &keeper, 6 * 3600).await, 0, "it can be renewed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_the_database_failed_to_renew_twice_is_renewed_again_while_issues_are_refused() {
+    let server = Server::new(3600, 864_000);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    server.set(|state| {
+        state.faults = vec![("renew", ErrorKind::RenewalFailed), ("issue", ErrorKind::DatabaseUnavailable)];
+    });
+    server.until("issue", 2).await;
+    server.set(|state| state.faults = vec![("issue", ErrorKind::DatabaseUnavailable)]);
+    assert_eq!(seconds_without(&server, &keeper, 6 * 3600).await, 0, "it can be renewed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_comes_no_sooner_than_the_server_asks_after_a_refused_issue() {
+    let server = Server::new(100, 864_000);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    server.set(|state| {
+        state.faults.push(("issue", ErrorKind::RateLimited));
+        state.retry_after = Some(secs(20));
+    });
+    server.wait(secs(2)).await;
+    server.refuse(&keeper.current()).await;
+    for _ in 0..20 {
+        let issues = server.count("issue");
+        server.until("issue", issues + 1).await;
+        let failed = server.clock.now();
+        server.wait(secs(19)).await;
+        let sooner = server.times("renew").into_iter().filter(|at| *at > failed).count();
+        assert_eq!(sooner, 0, "the server asked for 20 s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_no_to_a_renewal_is_no_success_while_a_successor_cannot_be_issued() {
+    let server = Server::new(600, 864_000);
+    let keeper = server.builder().start(server.clone()).await.unwrap();
+    server.wait(secs(2)).await;
+    server.set(|state| state.faults.push(("issue", ErrorKind::DatabaseFull)));
+    server.refuse(&keeper.current()).await;
+    let renewals = server.count("renew");
+    server.set(|state| state.faults.push(("renew", ErrorKind::NotRenewable)));
+    server.until("renew", renewals + 1).await;
+    let issues = server.count("issue");
+    server.wait(secs(1) / 10).await;
+    assert!(matches!(keeper.health().status, Status::Degraded { .. }), "{:?}", keeper.health());
+    assert_eq!(server.count("issue"), issues, "it is no reason to hurry");
 }

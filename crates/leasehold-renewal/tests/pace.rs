@@ -233,3 +233,25 @@ async fn a_real_death_does_not_hide_behind_a_bad_pool() {
     let took = died.until(server.clock.now());
     assert!(took < secs(35), "{took:?} until a successor");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_last_renewal_of_an_old_lease_keeps_its_distance_too() {
+    let tokens = Server::new(6000, 86_400);
+    let token = tokens.builder().start(tokens.clone()).await.unwrap();
+    let leases = Server::new(600, 86_400).under(token.current(), &tokens.clock);
+    let login = leases.builder().start(leases.clone()).await.unwrap();
+    let user = login.current().get().unwrap();
+    tokens.wait(secs(2)).await;
+    token.current().reject(token.current().get().unwrap().generation(), ErrorKind::DeadToken);
+    leases.until("issue", 2).await;
+    leases.wait(secs(2)).await;
+    let mut times = [leases.times("issue"), leases.times("renew")].concat();
+    times.sort();
+    let issued = leases.times("issue")[1];
+    let last = times.iter().find(|at| **at >= issued && leases.times("renew").contains(at));
+    assert!(last.is_some_and(|at| issued.until(*at) <= secs(1)), "it was renewed for draining");
+    for pair in times.windows(2) {
+        assert!(pair[0].until(pair[1]) >= Duration::from_millis(250), "{:?} apart", pair[0].until(pair[1]));
+    }
+    drop(user);
+}

@@ -196,3 +196,24 @@ async fn a_grant_that_arrives_around_the_bound_is_revoked_whatever_is_answered()
         assert_eq!(server.live_leases(), [""; 0], "{beyond} ms beyond the bound");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_needs_no_revocation_does_not_hold_a_shut_down_up() {
+    // Its policy is known to forbid it.
+    let forbidden = Server::new(6, 15);
+    let keeper = forbidden.builder().start(forbidden.clone()).await.unwrap();
+    forbidden.set(|state| state.faults.push(("revoke", ErrorKind::Denied)));
+    forbidden.until("revoke", 1).await;
+    let begun = forbidden.clock.now();
+    keeper.shutdown().await.unwrap();
+    assert!(begun.until(forbidden.clock.now()) < secs(1));
+
+    // It has ended by itself.
+    let ended = Server::new(60, 60);
+    let keeper = ended.builder().start(ended.clone()).await.unwrap();
+    ended.set(|state| state.down = Some(ErrorKind::Unreachable));
+    ended.wait(secs(300)).await;
+    let begun = ended.clock.now();
+    keeper.shutdown().await.unwrap();
+    assert!(begun.until(ended.clock.now()) < secs(1));
+}

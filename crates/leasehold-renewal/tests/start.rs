@@ -156,3 +156,41 @@ async fn while_the_token_is_not_there_it_is_said_once() {
     }
     assert!(failed <= 1, "{failed} reports in ten minutes");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_returns_within_its_bound_whatever_its_provider_takes_and_revokes_what_comes_later() {
+    let server = Server::new(600, 86_400);
+    server.set(|state| state.answer_after = secs(60));
+    let begun = server.clock.now();
+    let policy = StartPolicy::WaitUpTo(secs(5));
+    let error = server.builder().start_policy(policy).start(server.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    assert!(begun.until(server.clock.now()) <= secs(6));
+    server.set(|state| state.answer_after = Duration::ZERO);
+    server.wait(secs(200)).await;
+    assert_eq!((server.count("issue"), server.count("revoke")), (1, 1));
+    assert_eq!(server.live_leases(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_is_tried_once_more_near_its_bound() {
+    for _ in 0..20 {
+        let server = down(ErrorKind::Unreachable);
+        let up = async {
+            server.wait(secs(28)).await;
+            server.set(|state| state.down = None);
+        };
+        let (keeper, ()) = tokio::join!(server.builder().start(server.clone()), up);
+        assert!(keeper.is_ok(), "the server was up two seconds before the end of thirty");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_would_wait_for_ever_still_fails_at_once_for_what_somebody_must_correct() {
+    let server = down(ErrorKind::Denied);
+    let begun = server.clock.now();
+    let start = server.builder().start_policy(StartPolicy::WaitUpTo(Duration::MAX)).start(server.clone());
+    let error = tokio::time::timeout(secs(600), start).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert_eq!(begun.until(server.clock.now()), Duration::ZERO);
+}

@@ -46,6 +46,12 @@ pub(crate) struct State {
     pub(crate) retry_after: Option<Duration>,
     /// Whether what is issued is issued, and nobody hears of it.
     pub(crate) lost_answers: bool,
+    /// The kinds of requests that are not answered while they stand here.
+    pub(crate) hangs: Vec<&'static str>,
+    /// Whether renewals are carried out, and nobody hears of it.
+    pub(crate) lost_renewals: bool,
+    /// The leases that cannot be revoked, and what each such request is answered with.
+    pub(crate) stuck: Vec<(&'static str, ErrorKind)>,
     pub(crate) answer_after: Duration,
     pub(crate) requests: Vec<(Moment, &'static str)>,
     pub(crate) leases: Vec<(String, Moment)>,
@@ -65,6 +71,9 @@ impl Server {
             faults: Vec::new(),
             retry_after: None,
             lost_answers: false,
+            hangs: Vec::new(),
+            lost_renewals: false,
+            stuck: Vec::new(),
             answer_after: Duration::ZERO,
             requests: Vec::new(),
             leases: Vec::new(),
@@ -100,14 +109,38 @@ impl Server {
         state.leases.iter().filter(|lease| lease.1 > now).map(|lease| lease.0.clone()).collect()
     }
 
+    /// When requests of a kind came in.
+    pub(crate) fn times(&self, what: &str) -> Vec<Moment> {
+        let state = self.state.lock().unwrap();
+        state.requests.iter().filter(|request| request.1 == what).map(|request| request.0).collect()
+    }
+
+    /// Waits until so many requests of a kind have come in.
+    pub(crate) async fn until(&self, what: &str, count: usize) {
+        while self.count(what) < count {
+            self.wait(secs(1) / 10).await;
+        }
+    }
+
+    /// Has the current secret replaced: it is refused, and refused again after the server was asked about it.
+    pub(crate) async fn refuse(&self, current: &Current<Token>) {
+        for _ in 0..2 {
+            current.reject(current.get().unwrap().generation(), ErrorKind::CredentialsRefused);
+            self.wait(secs(1)).await;
+        }
+    }
+
     pub(crate) async fn wait(&self, how_long: Duration) {
         sleep_until(&*self.clock, self.clock.now() + how_long).await;
     }
 
     async fn enter(&self, what: &'static str) -> Result<()> {
+        self.set(|state| state.requests.push((self.clock.now(), what)));
+        while self.state.lock().unwrap().hangs.contains(&what) {
+            self.wait(secs(1) / 10).await;
+        }
         let (wait, fault, retry_after) = {
-            let mut state = self.state.lock().unwrap();
-            state.requests.push((self.clock.now(), what));
+            let state = self.state.lock().unwrap();
             let fault = state.faults.iter().find(|fault| fault.0 == what).map(|fault| fault.1);
             (state.answer_after, state.down.or(fault), state.retry_after)
         };
@@ -155,11 +188,18 @@ impl Provider for Server {
         if of.usable_until() < now {
             return Err(error(ErrorKind::LeaseGone));
         }
+        if state.lost_renewals {
+            return Err(error(ErrorKind::Unreachable).unanswered());
+        }
         Ok(Renewed { ttl: state.ttl.min(now.until(*max_end)) })
     }
 
     async fn revoke(&self, of: &Record<Token>) -> Result<Revoked> {
         self.enter("revoke").await?;
+        let stuck = self.state.lock().unwrap().stuck.iter().find(|stuck| stuck.0 == of.lease().id()).copied();
+        if let Some((_, kind)) = stuck {
+            return Err(error(kind));
+        }
         self.state.lock().unwrap().leases.retain(|lease| lease.0 != of.lease().id());
         Ok(Revoked::Done)
     }
@@ -174,5 +214,42 @@ fn rest_of_batch(token: Option<&Issued<Token>>, now: Moment) -> Duration {
     match token {
         Some(token) if token.secret().kind() == TokenKind::Batch => now.until(token.usable_until()),
         _ => Duration::MAX,
+    }
+}
+
+/// Has another secret when the test says so.
+pub(crate) struct Announces {
+    pub(crate) server: Server,
+    pub(crate) news: Arc<tokio::sync::Notify>,
+}
+
+impl Announces {
+    pub(crate) fn new(server: &Server) -> Self {
+        Self { server: server.clone(), news: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl Provider for Announces {
+    type Secret = Token;
+
+    async fn issue(&self) -> Result<Grant<Token>> {
+        self.server.issue().await
+    }
+
+    async fn renew(&self, of: &Record<Token>) -> Result<Renewed> {
+        self.server.renew(of).await
+    }
+
+    async fn revoke(&self, of: &Record<Token>) -> Result<Revoked> {
+        self.server.revoke(of).await
+    }
+
+    async fn changed(&self, _: &Record<Token>) {
+        self.news.notified().await;
+    }
+
+    fn name(&self) -> String {
+        self.server.name()
     }
 }

@@ -1,0 +1,87 @@
+//! How often the keeper asks at most: every limit on the rate of requests, in one place.
+
+use std::time::Duration;
+
+use leasehold_core::{ErrorKind, Generation, clock::Moment};
+
+use crate::{budget::Budget, rejections::Rejections};
+
+/// The limits of one keeper, which outlive each generation.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pace {
+    /// When the last issue or renewal left: the next one keeps its distance.
+    pub(super) last_request: Moment,
+    /// How fast a refused secret is replaced.
+    pub(super) rejections: Rejections,
+    /// How many are issued because those before were refused or had ended.
+    pub(super) budget: Budget,
+    /// Before this moment another jump of time, or another refusal, is no reason to ask.
+    pub(super) next_look: Moment,
+    /// Whether it was told that the budget is used up.
+    pub(super) over_budget: Once,
+    /// Whether renewals are denied by the policy, as those of the generation before were.
+    pub(super) renewals: Policy,
+}
+
+/// Whether something was said, so that it is said once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Once {
+    Unsaid,
+    Said,
+}
+
+impl Once {
+    /// Returns whether it was not said before.
+    pub(super) fn say(&mut self) -> bool {
+        std::mem::replace(self, Self::Said) == Self::Unsaid
+    }
+}
+
+/// Whether the policy lets the token renew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Policy {
+    Allows,
+    Denies,
+}
+
+impl Pace {
+    pub(crate) fn new(budget: Budget, now: Moment) -> Self {
+        Self {
+            last_request: now.earlier(SPACING),
+            rejections: Rejections::default(),
+            budget,
+            next_look: now,
+            over_budget: Once::Unsaid,
+            renewals: Policy::Allows,
+        }
+    }
+
+    /// Whether time that has jumped is a reason to ask now. A clock that is stepped again and again must not make each
+    /// step a request.
+    pub(super) fn may_look(&mut self, now: Moment, ttl: Duration) -> bool {
+        let may_look = self.next_look <= now;
+        if may_look {
+            self.next_look = now + (ttl / 20).max(SHORTEST_BETWEEN_LOOKS);
+        }
+        may_look
+    }
+
+    /// Whether a standby may not have heard of a token that was issued then.
+    pub(super) fn may_be_unknown(issued_at: Moment, cause: ErrorKind, now: Moment) -> bool {
+        cause == ErrorKind::DeadToken && now < issued_at + REPLICATION
+    }
+
+    pub(super) fn should_verify(&mut self, generation: Generation, cause: ErrorKind) -> bool {
+        self.rejections.should_verify(generation, cause)
+    }
+}
+
+/// Issues and renewals leave this far apart after every answer: a lease of no time at all would be a hot loop.
+pub(super) const SPACING: Duration = Duration::from_millis(250);
+/// How soon a change that the provider tells may follow the last request.
+pub(super) const BETWEEN_CHANGES: Duration = Duration::from_secs(1);
+/// Events of one moment are all heard before the first of them is acted on.
+pub(super) const MOMENT: Duration = Duration::from_millis(10);
+const SHORTEST_BETWEEN_LOOKS: Duration = Duration::from_secs(30);
+/// How long a token may be unknown to a node that did not issue it.
+const REPLICATION: Duration = Duration::from_secs(1);

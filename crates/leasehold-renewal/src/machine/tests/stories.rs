@@ -1,0 +1,80 @@
+//! Plans under which the machine once broke a promise.
+
+use std::time::Duration;
+
+use leasehold_core::ErrorKind;
+
+use super::{
+    super::reasons::Reason,
+    checks,
+    plan::{Hand, Happens, Reply, Setting, Under},
+    properties::holding,
+    world::World,
+};
+use crate::StartPolicy;
+
+const GRANTED: Happens = Happens::Answer(Hand::Issue, Reply::Done { same: false });
+const SAME_AGAIN: Happens = Happens::Answer(Hand::Issue, Reply::Done { same: true });
+const WOKEN: Happens = Happens::Wake { late: Duration::ZERO };
+const HALF_AN_HOUR: Happens = Happens::Wake { late: Duration::from_secs(1800) };
+
+/// Tells a story whose draws are all zero.
+fn story(ttl: u64, plan: &[Happens]) -> World {
+    let setting = Setting {
+        start: StartPolicy::FailAtOnce,
+        ttl: Duration::from_secs(ttl),
+        renewable: true,
+        only_read: false,
+        polled: false,
+        endless: false,
+        renewals_for: None,
+        under: Under::Nothing,
+    };
+    let mut world = World::new(&setting, &mut checks::all);
+    for what in plan {
+        world.happens(what, 0.0, &mut checks::all);
+    }
+    world
+}
+
+fn rejected(cause: ErrorKind) -> Happens {
+    Happens::Reject { cause, older: false }
+}
+
+#[test]
+fn a_report_of_a_dead_token_is_heard_while_a_refusal_is_asked_about() {
+    let refused = rejected(ErrorKind::CredentialsRefused);
+    let world = story(3600, &[GRANTED, HALF_AN_HOUR, refused, rejected(ErrorKind::DeadToken)]);
+    assert!(holding(&world).reasons.has(Reason::ReportedDead));
+}
+
+#[test]
+fn what_ended_by_itself_does_not_hold_the_end_up() {
+    let gone = Happens::Answer(Hand::Renewal, Reply::Fails(ErrorKind::LeaseGone, None));
+    let world =
+        story(3600, &[GRANTED, WOKEN, gone, Happens::Stop(Duration::from_secs(10)), Happens::LetGo(0)]);
+    assert!(world.machine.is_over());
+}
+
+#[test]
+fn nothing_is_asked_for_when_the_time_of_the_end_is_over() {
+    let world = story(3600, &[GRANTED, Happens::Stop(Duration::ZERO), WOKEN]);
+    assert!(world.machine.is_over());
+}
+
+#[test]
+fn a_renewal_that_hung_may_have_been_carried_out_at_the_end_of_its_bound() {
+    let refused = Happens::Answer(Hand::Renewal, Reply::Fails(ErrorKind::Sealed, None));
+    let hangs = Happens::Wake { late: Duration::from_secs(3610) };
+    story(3600, &[GRANTED, WOKEN, hangs, refused, WOKEN, GRANTED, Happens::LetGo(0)]);
+}
+
+#[test]
+fn the_same_secret_again_may_still_live_as_long_as_a_renewal_that_was_not_answered() {
+    // The issue leaves first, the renewal hangs beside it, and the issue is answered last.
+    let refused = Happens::Answer(Hand::Renewal, Reply::Fails(ErrorKind::Sealed, None));
+    let hangs = Happens::Wake { late: Duration::from_secs(1000) };
+    let issued = [GRANTED, Happens::Time(0.5), Happens::Changed, WOKEN];
+    let plan = [&issued[..], &[WOKEN, hangs, refused, SAME_AGAIN, Happens::Unread, WOKEN]].concat();
+    story(3600, &plan);
+}
