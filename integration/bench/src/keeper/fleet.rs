@@ -13,25 +13,32 @@ use tokio::{task::JoinSet, time::Instant};
 use super::scripted::{Listen, Login, Request, Role, Server, Terms};
 use crate::buckets::{PerSecond, Spread};
 
+/// Whether the server renews the leases of the fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leases {
+    Renewable,
+    NotRenewable,
+}
+
 /// Returns how many times the mean the server hears in its busiest minute, once everybody has started.
-pub(crate) fn simulate(clients: usize) -> Result<f64> {
+pub(crate) fn simulate(clients: usize, leases: Leases) -> Result<f64> {
     fastrand::seed(SEED);
     let began = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    let log = runtime.block_on(run(clients))?;
-    eprintln!("a fleet of {clients} for {SIMULATED:?} of its time: {:.1?}", began.elapsed());
+    let log = runtime.block_on(run(clients, leases))?;
+    eprintln!("a fleet of {clients}, {leases:?}, for {SIMULATED:?} of its time: {:.1?}", began.elapsed());
     eprint!("{}", profile(&log));
     Ok(log.all().spread(AFTER_START..SECONDS, MINUTE).ratio())
 }
 
-async fn run(clients: usize) -> Result<Arc<Log>> {
+async fn run(clients: usize, leases: Leases) -> Result<Arc<Log>> {
     let clock = Arc::new(TestClock::new());
     let log = Arc::new(Log::new(clock.clone()));
     let server = Arc::new(Server { clock: clock.clone(), listener: log.clone() });
     let mut starting = JoinSet::new();
     for client in 0..clients {
         let offset = Duration::from_secs(1).mul_f64(client as f64 / clients as f64);
-        starting.spawn(start(server.clone(), log.zero + offset));
+        starting.spawn(start(server.clone(), leases, log.zero + offset));
     }
     let fleet = starting.join_all().await.into_iter().collect::<Result<Vec<_>>>()?;
     sleep_until(&*clock, log.zero + SIMULATED).await;
@@ -40,11 +47,16 @@ async fn run(clients: usize) -> Result<Arc<Log>> {
 }
 
 /// One process: it logs in, and obtains credentials under its token.
-async fn start(server: Arc<Server>, at: Moment) -> Result<(Keeper<Token>, Keeper<Credentials>)> {
+async fn start(
+    server: Arc<Server>,
+    leases: Leases,
+    at: Moment,
+) -> Result<(Keeper<Token>, Keeper<Credentials>)> {
     sleep_until(&*server.clock, at).await;
     let builder = Builder::new().clock(server.clock.clone());
     let token = builder.clone().start(Login { server: server.clone(), terms: TOKEN }).await?;
-    let role = Role { server, terms: LEASE, token: token.current() };
+    let terms = Terms { renewable: leases == Leases::Renewable, ..LEASE };
+    let role = Role { server, terms, token: token.current() };
     let login = builder.start(role).await?;
     Ok((token, login))
 }
@@ -126,6 +138,8 @@ const SIMULATED: Duration = Duration::from_secs(SECONDS as u64);
 /// Everybody starts in the first second: that burst is whoever started them all at once.
 const AFTER_START: usize = MINUTE;
 /// The token of a Kubernetes login: an hour, renewed until Vault's own maximum.
-const TOKEN: Terms = Terms { ttl: Duration::from_secs(3600), max_ttl: Duration::from_secs(32 * 86_400) };
+const TOKEN: Terms =
+    Terms { ttl: Duration::from_secs(3600), max_ttl: Duration::from_secs(32 * 86_400), renewable: true };
 /// The role of the tutorials: `default_ttl=1h max_ttl=24h`.
-const LEASE: Terms = Terms { ttl: Duration::from_secs(3600), max_ttl: Duration::from_secs(86_400) };
+const LEASE: Terms =
+    Terms { ttl: Duration::from_secs(3600), max_ttl: Duration::from_secs(86_400), renewable: true };

@@ -30,7 +30,7 @@ pub(crate) struct Busy {
 
 /// Measures memory, and then what happens while nothing does: leases of 30 days.
 pub(crate) fn idle(keepers: usize) -> Result<Idle> {
-    let mut population = Population::new(Terms { ttl: MONTH, max_ttl: MONTH * 12 })?;
+    let mut population = Population::new(Terms { ttl: MONTH, max_ttl: MONTH * 12, renewable: true })?;
     let (live, resident) = (process::live_bytes(), process::resident_bytes());
     let began = Instant::now();
     population.grow(keepers)?;
@@ -59,7 +59,7 @@ pub(crate) fn idle(keepers: usize) -> Result<Idle> {
 
 /// Measures renewals: leases of seconds.
 pub(crate) fn busy(keepers: usize) -> Result<Busy> {
-    let mut population = Population::new(Terms { ttl: SHORT, max_ttl: MONTH })?;
+    let mut population = Population::new(Terms { ttl: SHORT, max_ttl: MONTH, renewable: true })?;
     population.grow(keepers)?;
     thread::sleep(SHORT);
     let (requests, cpu, began) = (population.requests(), process::cpu_time(), Instant::now());
@@ -88,7 +88,10 @@ impl Population {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let requests = Arc::new(Requests::default());
         let server = Arc::new(Server { clock: Arc::new(SystemClock), listener: requests.clone() });
-        let login = Login { server: server.clone(), terms: Terms { ttl: MONTH, max_ttl: MONTH * 12 } };
+        let login = Login {
+            server: server.clone(),
+            terms: Terms { ttl: MONTH, max_ttl: MONTH * 12, renewable: true },
+        };
         let token = runtime.block_on(Keeper::start(login))?;
         let mut population = Self { runtime, requests, server, terms, token, keepers: Vec::new() };
         population.grow(1)?;

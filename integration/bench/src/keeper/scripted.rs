@@ -25,6 +25,7 @@ pub(crate) trait Listen: Send + Sync {
 pub(crate) struct Terms {
     pub(crate) ttl: Duration,
     pub(crate) max_ttl: Duration,
+    pub(crate) renewable: bool,
 }
 
 /// The server, as every provider sees it. It keeps no leases: the id of each says when its max TTL is over.
@@ -37,7 +38,7 @@ impl Server {
     fn issue(&self, path: &str, terms: Terms) -> Lease {
         self.listener.heard(Request::Issue);
         let max_end = self.clock.now() + terms.max_ttl;
-        Lease::new(format!("{path}/{:024}", max_end.as_nanos()), terms.ttl, true)
+        Lease::new(format!("{path}/{:024}", max_end.as_nanos()), terms.ttl, terms.renewable)
     }
 
     fn renew(&self, lease: &Lease, terms: Terms) -> Renewed {
