@@ -11,6 +11,7 @@
 mod bad_input;
 mod causes;
 mod cluster;
+mod login_lapses;
 mod logins;
 mod main_job;
 mod mariadb;
