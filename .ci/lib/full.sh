@@ -2,7 +2,7 @@
 # when it last passed keeps that result, so a run that was stopped goes on where it was.
 
 RESULTS=${CARGO_TARGET_DIR:-target}/ci/full
-PARTS=(each properties msrv soak on_containers_suites on_containers_sqlx on_containers_deadpool on_containers_bb8
+PARTS=(each properties msrv soak long on_containers_suites on_containers_sqlx on_containers_deadpool on_containers_bb8
   on_containers_diesel on_containers_examples on_containers_testbed)
 PART_SECONDS=1800
 
@@ -113,6 +113,9 @@ at() {
 
 # The main job for ten minutes: forty users and twenty tokens come and go.
 soak() { cargo testbed demo --seconds 600 --json; }
+
+# Cases that take minutes, which they skip unless they are asked for.
+long() { LEASEHOLD_LONG=1 cargo testbed test --no-doc -E 'package(leasehold-suites) & test(/^login_lapses::/)'; }
 
 on_containers_suites() { on_containers 'package(leasehold-suites)'; }
 on_containers_sqlx() { on_containers 'package(leasehold-sqlx)'; }
