@@ -25,7 +25,7 @@ pub(crate) struct Refusal {
 /// Tells by its form who gave an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// Vault's and OpenBao's: an object with a list of texts.
+    /// Vault's and OpenBao's: an object with a list of texts, or with the id of the request.
     #[default]
     Vaults,
     /// JSON of another form, as gateways send it.
@@ -43,6 +43,10 @@ impl Refusal {
         let (said, form) = match serde_json::from_slice::<Value>(body) {
             Ok(answer) => match words(&answer) {
                 Some(words) => (secrets.scrub(&words), Form::Vaults),
+                // A version of a kv entry that was deleted is answered 404 with its metadata, and without a word.
+                None if answer.get("request_id").is_some_and(Value::is_string) => {
+                    (String::new(), Form::Vaults)
+                }
                 None => (String::new(), Form::OtherJson),
             },
             Err(_) => (String::new(), Form::NoJson),

@@ -240,6 +240,13 @@ fn a_refusal_that_is_not_vaults_json_is_somebody_elses() {
         (login(), 400, r#"{"errors":[]}"#, ErrorKind::LoginRefused),
         (creds(), 404, r#"{"warnings":["Invalid path"]}"#, ErrorKind::NotFound),
         (creds(), 401, r#"{"errors":["log in"]}"#, ErrorKind::Unexpected),
+        // A deleted version of a kv entry, as OpenBao 2.7.2 answers.
+        (
+            read("kv2/data/mail"),
+            404,
+            r#"{"request_id":"f4b1","data":{"data":null,"metadata":{"deletion_time":"2026-11-27T14:00:00Z"}},"warnings":null}"#,
+            ErrorKind::NotFound,
+        ),
     ] {
         assert_eq!(told(&asked, status, body).kind(), kind, "Vault's own: {status} {body}");
     }
