@@ -228,3 +228,18 @@ async fn a_no_to_a_renewal_is_no_success_while_a_successor_cannot_be_issued() {
     assert!(matches!(keeper.health().status, Status::Degraded { .. }), "{:?}", keeper.health());
     assert_eq!(server.count("issue"), issues, "it is no reason to hurry");
 }
+
+/// Its issue was tried only because renewals failed, and both failed for the same reason.
+#[tokio::test(start_paused = true)]
+async fn as_soon_as_a_renewal_succeeds_again_so_does_the_issue_that_failed_with_it() {
+    for kind in [ErrorKind::NotFound, ErrorKind::Denied] {
+        let server = Server::new(20, 86_400);
+        let keeper = server.builder().start(server.clone()).await.unwrap();
+        server.set(|state| state.down = Some(kind));
+        server.wait(secs(13)).await;
+        server.set(|state| state.down = None);
+        server.wait(secs(5)).await;
+        assert_eq!(keeper.health().status, Status::Healthy, "{kind}");
+        assert!(keeper.health().is_usable());
+    }
+}

@@ -267,7 +267,8 @@ impl Holding {
             let at = schedule::replace_truncated_at(sent, self.usable_until(), budget, self.draw);
             self.reasons.postpone(Reason::Truncated, at.max(turn.now + MOMENT));
         }
-        if settled {
+        // Where renewals had failed and an issue with them, that issue may succeed as well now: it is tried at once.
+        if settled || self.reasons.has_none_but(Reason::GaveUpRenewing) {
             self.trouble = None;
         }
         settled
