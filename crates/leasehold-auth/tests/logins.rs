@@ -170,6 +170,19 @@ async fn a_token_file_shows_when_there_is_another_token_in_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_is_written_while_the_file_is_watched_is_seen_within_a_second_or_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    fs::write(&path, "hvs.one").unwrap();
+    let login = TokenFile::new(Arc::new(Scripted::default()), &path);
+    let record = record(login.issue().await.unwrap());
+    let mut changed = login.changed(&record);
+    assert!(timeout(Duration::from_millis(500), &mut changed).await.is_err(), "it is watched");
+    fs::write(&path, "hvs.two").unwrap();
+    assert!(timeout(Duration::from_secs(2), &mut changed).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_file_that_is_not_written_yet_is_waited_for_and_each_reader_has_its_own_eyes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
