@@ -134,5 +134,5 @@ on_containers() {
   has_engine || return 0
   before=$(what_is_there)
   cargo testbed test --launcher containers --no-doc -E "$1"
-  diff <(echo "$before") <(what_is_there) || { echo "something was left behind"; return 1; }
+  nothing_is_left_but "$before"
 }

@@ -116,7 +116,18 @@ containers() {
   ! cargo nextest --version >/dev/null 2>&1 || some=(-E "$ON_CONTAINERS")
   cargo testbed test --launcher containers --no-doc "${some[@]}"
   cargo testbed demo --launcher containers --seconds 20 --json
-  diff <(echo "$before") <(what_is_there) || { echo "something was left behind"; return 1; }
+  nothing_is_left_but "$before"
+}
+
+# Containers whose test has ended go a moment later, so they are waited for.
+nothing_is_left_but() {
+  local tries
+  for tries in $(seq 60); do
+    if diff <(echo "$1") <(what_is_there) >/dev/null; then return; fi
+    sleep 0.5
+  done
+  echo "something was left behind:"
+  diff <(echo "$1") <(what_is_there)
 }
 
 what_is_there() {
