@@ -66,7 +66,7 @@ table() {
   local status=$? lane
   trap - EXIT
   for lane in "${!LANES[@]}"; do
-    kill "${LANES[$lane]}" 2>/dev/null || true
+    kill -- "-${LANES[$lane]}" 2>/dev/null || kill "${LANES[$lane]}" 2>/dev/null || true
     echo "== $lane was not waited for; what it said:"
     tail -n 30 "$LOGS/$lane"
   done
