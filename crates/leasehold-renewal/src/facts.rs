@@ -1,6 +1,6 @@
 //! Facts of grants, tokens and errors as the machine sees them.
 
-use leasehold_core::{Error, Grant, Issued, Token, TokenKind, Uses};
+use leasehold_core::{Error, Grant, Issued, Token, TokenKind};
 
 use crate::machine::{Authority, Carried, Failure, Granted, Made, Terms, TokenCaps, TokenSeen, TokenState};
 
@@ -40,8 +40,4 @@ pub(crate) fn failure(error: &Error) -> Failure {
         retry_after: error.retry_after(),
         carried: if error.may_have_been_carried_out() { Carried::Maybe } else { Carried::No },
     }
-}
-
-pub(crate) fn few(uses: &Uses) -> bool {
-    uses.are_few()
 }

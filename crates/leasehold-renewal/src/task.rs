@@ -6,7 +6,7 @@ mod commands;
 use std::{future::pending, pin::Pin, sync::Arc};
 
 use leasehold_core::{
-    Current, Error, Generation, Grant, Provider, Record, Renewed, Result, Revoked,
+    Current, Error, Generation, Grant, Provider, Record, Renewed, Result, Revoked, Uses,
     clock::{Moment, sleep_until},
     publish::{self, Channel, Publisher},
 };
@@ -160,7 +160,7 @@ impl<P: Provider + 'static> Shell<P> {
             now: self.settings.clock.now(),
             draw: fastrand::f64(),
             token: record.and_then(|record| record.parent()).map(|token| facts::token(token)),
-            few_uses: record.and_then(|record| record.lease().uses()).is_some_and(facts::few),
+            few_uses: record.and_then(|record| record.lease().uses()).is_some_and(Uses::are_few),
             old_tokens: old
                 .filter_map(|record| Some((record.generation(), record.parent()?.granted_until())))
                 .collect(),

@@ -7,7 +7,7 @@ use leasehold_core::{ErrorKind, Generation, clock::Moment};
 use super::{
     Carried, Failure, Granted, Line, Pace, Seen, Terms, TokenSeen, Turn,
     event::{TokenCaps, TokenState},
-    pace::{BETWEEN_CHANGES, MOMENT, Once},
+    pace::{self, BETWEEN_CHANGES, MOMENT, Once},
     reasons::{Reason, Reasons},
     schedule::{LONGEST_RETRY_AFTER, SAME_END},
 };
@@ -162,7 +162,7 @@ impl Holding {
     /// How long to wait for the answer to a renewal or a revocation: one that hangs must not eat the time that a
     /// successor needs.
     pub(super) fn patience(&self, now: Moment) -> Duration {
-        (now.until(self.usable_until()) / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+        pace::patience(now.until(self.usable_until()))
     }
 
     /// Takes over the facts that show without an event.
@@ -241,6 +241,3 @@ impl Terms {
         self.ttl.map(|ttl| ttl.max(self.increment))
     }
 }
-
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);

@@ -7,8 +7,8 @@ use leasehold_core::{ErrorKind, Generation, clock::Moment};
 use super::{
     AskedFor, Authority, Command, Failure, Granted, Line, Machine, Phase, Seen, Terms, TokenSeen, Turn,
     event::Told,
-    holding::{Holding, LONGEST_WAIT},
-    pace::{Once, SPACING},
+    holding::Holding,
+    pace::{self, LONGEST_WAIT, Once, SPACING},
     reasons::Reason,
     schedule::needs_an_operator,
 };
@@ -165,7 +165,7 @@ impl Machine {
             let Some(old) = self.old.iter_mut().find(|old| old.state == due) else { return };
             old.state = OldState::InUse { last_renewal: LastRenewal::Done };
             if turn.now < old.usable_until {
-                let bound = (turn.now.until(old.usable_until) / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+                let bound = pace::patience(turn.now.until(old.usable_until));
                 let generation = old.generation;
                 self.renew(generation, bound, turn);
             }
@@ -294,7 +294,6 @@ fn concerns_all(kind: ErrorKind) -> bool {
     matches!(kind, RateLimited | Redirected | Sealed | Unreachable)
 }
 
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_BETWEEN: Duration = Duration::from_secs(30);
 const LONGEST_WAIT_FOR_AN_OPERATOR: Duration = Duration::from_secs(600);

@@ -76,12 +76,20 @@ impl Pace {
     }
 }
 
+/// How long to wait for an answer when so much time is left: a request that hangs must not eat the time that a successor
+/// needs.
+pub(super) fn patience(left: Duration) -> Duration {
+    (left / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+}
+
 /// Issues and renewals leave this far apart after every answer: a lease of no time at all would be a hot loop.
 pub(super) const SPACING: Duration = Duration::from_millis(250);
 /// How soon a change that the provider tells may follow the last request.
 pub(super) const BETWEEN_CHANGES: Duration = Duration::from_secs(1);
 /// Events of one moment are all heard before the first of them is acted on.
 pub(super) const MOMENT: Duration = Duration::from_millis(10);
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const SHORTEST_BETWEEN_LOOKS: Duration = Duration::from_secs(30);
 /// How long a token may be unknown to a node that did not issue it.
 const REPLICATION: Duration = Duration::from_secs(1);

@@ -21,9 +21,12 @@ type About<P> = (Arc<Guarded<P>>, Arc<Record<<P as Provider>::Secret>>);
 
 impl<P: Provider + 'static> Shell<P> {
     pub(super) fn carry_out(&mut self, commands: Vec<Command>) {
+        if commands.is_empty() {
+            return;
+        }
+        // A subscriber keeps the contents of an open span, so a span is as short as a step.
+        let _step = info_span!("keeper", secret = %self.publisher.name()).entered();
         for command in commands {
-            // A subscriber keeps the contents of an open span, so a span is as short as a step.
-            let _step = info_span!("keeper", secret = %self.publisher.name()).entered();
             self.do_as_told(command);
         }
     }

@@ -8,8 +8,7 @@ use crate::{
     budget::Budget,
     machine::{
         Authority, Event, Failure, Granted, Machine, Made, Phase, Seen, Terms, TokenCaps, TokenSeen,
-        TokenState,
-        holding::{Grant, LONGEST_WAIT},
+        TokenState, holding::Grant, pace::LONGEST_WAIT,
     },
 };
 

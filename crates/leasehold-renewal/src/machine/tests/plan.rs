@@ -21,6 +21,22 @@ pub(super) struct Setting {
     pub(super) under: Under,
 }
 
+impl Setting {
+    /// A lease of so many seconds that can be renewed, under no token.
+    pub(super) fn plain(ttl: u64) -> Self {
+        Self {
+            start: StartPolicy::FailAtOnce,
+            ttl: Duration::from_secs(ttl),
+            renewable: true,
+            only_read: false,
+            polled: false,
+            endless: false,
+            renewals_for: None,
+            under: Under::Nothing,
+        }
+    }
+}
+
 /// The token above.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Under {

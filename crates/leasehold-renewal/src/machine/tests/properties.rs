@@ -8,10 +8,9 @@ use proptest::{prelude::*, test_runner::Config};
 use super::{
     super::{AskedFor, Command, Event, Machine, Moment, Phase, holding::Holding, reasons::Reason},
     checks,
-    plan::{Hand, Happens, Reply, Setting, Under, any_news, any_plan},
+    plan::{Hand, Happens, Reply, Setting, any_news, any_plan},
     world::{Step, World},
 };
-use crate::StartPolicy;
 
 const MOST: usize = 60;
 
@@ -190,14 +189,5 @@ proptest! {
 }
 
 fn rejected_world() -> Setting {
-    Setting {
-        start: StartPolicy::FailAtOnce,
-        ttl: Duration::from_secs(3600),
-        renewable: true,
-        only_read: false,
-        polled: false,
-        endless: false,
-        renewals_for: None,
-        under: Under::Nothing,
-    }
+    Setting::plain(3600)
 }

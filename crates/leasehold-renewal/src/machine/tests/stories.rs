@@ -7,11 +7,10 @@ use leasehold_core::ErrorKind;
 use super::{
     super::reasons::Reason,
     checks,
-    plan::{Hand, Happens, Reply, Setting, Under},
+    plan::{Hand, Happens, Reply, Setting},
     properties::holding,
     world::World,
 };
-use crate::StartPolicy;
 
 const GRANTED: Happens = Happens::Answer(Hand::Issue, Reply::Done { same: false });
 const SAME_AGAIN: Happens = Happens::Answer(Hand::Issue, Reply::Done { same: true });
@@ -20,16 +19,7 @@ const HALF_AN_HOUR: Happens = Happens::Wake { late: Duration::from_secs(1800) };
 
 /// Tells a story whose draws are all zero.
 fn story(ttl: u64, plan: &[Happens]) -> World {
-    let setting = Setting {
-        start: StartPolicy::FailAtOnce,
-        ttl: Duration::from_secs(ttl),
-        renewable: true,
-        only_read: false,
-        polled: false,
-        endless: false,
-        renewals_for: None,
-        under: Under::Nothing,
-    };
+    let setting = Setting::plain(ttl);
     let mut world = World::new(&setting, &mut checks::all);
     for what in plan {
         world.happens(what, 0.0, &mut checks::all);
