@@ -60,7 +60,7 @@ async fn a_dropped_user_is_noticed_and_wrong_passwords_are_told() {
     let mut keeper = Keeper::with(&user, "p");
     let pool = pool(&admin, &keeper, Settings::default()).await.unwrap();
     nap(3000).await;
-    assert!(keeper.channel.rejections.try_recv().is_err(), "it is still there");
+    assert!(keeper.channel.rejections.try_recv().is_none(), "it is still there");
     admin.run(&format!("DROP ROLE \"{user}\"")).await;
     let rejection = timeout(5 * SECOND, keeper.channel.rejections.recv()).await.expect("it was not noticed");
     assert_eq!(rejection.unwrap().cause, ErrorKind::CredentialsRefused);

@@ -10,11 +10,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, watch};
 
 use crate::{
     Error, ErrorKind, Event, EventKind, Generation, Health, Issued, Party, Result, Status,
     clock::{Clock, Moment},
+    publish::Post,
 };
 
 /// The cheap handle to the latest value of a secret.
@@ -22,7 +23,7 @@ use crate::{
 /// It keeps the secret's keeper alive: a pool that holds one goes on rotating when every other variable is gone.
 pub struct Current<S> {
     slot: watch::Receiver<Slot<S>>,
-    rejections: mpsc::Sender<Rejection>,
+    rejections: Post<Rejection>,
     shared: Arc<Shared>,
     reader: u64,
 }
@@ -39,7 +40,7 @@ pub struct Rejection {
 impl<S> Current<S> {
     pub(crate) fn new(
         mut slot: watch::Receiver<Slot<S>>,
-        rejections: mpsc::Sender<Rejection>,
+        rejections: Post<Rejection>,
         shared: Arc<Shared>,
     ) -> Self {
         slot.mark_unchanged();
@@ -92,7 +93,7 @@ impl<S> Current<S> {
     /// Tells the keeper that this generation is refused. It verifies and, if need be, issues another, at a bounded
     /// rate. Reports about superseded generations, and a storm of them, are dropped.
     pub fn reject(&self, generation: Generation, cause: ErrorKind) {
-        let _ = self.rejections.try_send(Rejection { generation, cause });
+        self.rejections.send(Rejection { generation, cause });
     }
 
     /// Tells everyone who listens what only a pool knows: [`Adopted`](EventKind::Adopted),

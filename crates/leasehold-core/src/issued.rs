@@ -5,13 +5,13 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::Notify;
 
-use crate::{Grant, Lease, Token, clock::Moment};
+use crate::{Grant, Lease, Token, clock::Moment, publish::Post};
 
 /// Which issue of a secret this is: 1 for the first one of its keeper. A connection has the generation it was opened with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,16 +44,24 @@ pub struct Record<S> {
     version: Option<String>,
     until: AtomicU64,
     presumed_dead_at: AtomicU64,
-    superseded: watch::Sender<bool>,
+    superseded: AtomicBool,
+    on_superseded: Notify,
 }
 
 impl<S> Record<S> {
     pub(crate) fn new(grant: Grant<S>, generation: Generation, until: Moment) -> Self {
         let Grant { secret, lease, parent, version } = grant;
-        let until = AtomicU64::new(until.as_nanos());
-        let presumed_dead_at = AtomicU64::new(Moment::NEVER.as_nanos());
-        let superseded = watch::channel(false).0;
-        Self { secret, generation, lease, parent, version, until, presumed_dead_at, superseded }
+        Self {
+            secret,
+            generation,
+            lease,
+            parent,
+            version,
+            until: AtomicU64::new(until.as_nanos()),
+            presumed_dead_at: AtomicU64::new(Moment::NEVER.as_nanos()),
+            superseded: AtomicBool::new(false),
+            on_superseded: Notify::new(),
+        }
     }
 
     /// The secret itself.
@@ -102,7 +110,7 @@ impl<S> Record<S> {
 
     /// Whether it has a successor.
     pub fn is_superseded(&self) -> bool {
-        *self.superseded.borrow()
+        self.superseded.load(Ordering::Acquire)
     }
 
     /// Waits until it has a successor.
@@ -110,8 +118,11 @@ impl<S> Record<S> {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn superseded(&self) {
-        // The sender is `self`, so waiting cannot fail.
-        let _ = self.superseded.subscribe().wait_for(|superseded| *superseded).await;
+        // Made before the look: a `Notified` hears of what happens after it was made.
+        let told = self.on_superseded.notified();
+        if !self.is_superseded() {
+            told.await;
+        }
     }
 
     pub(crate) fn extend(&self, until: Moment) {
@@ -123,7 +134,8 @@ impl<S> Record<S> {
     }
 
     pub(crate) fn supersede(&self) {
-        self.superseded.send_replace(true);
+        self.superseded.store(true, Ordering::Release);
+        self.on_superseded.notify_waiters();
     }
 }
 
@@ -145,11 +157,11 @@ impl<S> fmt::Debug for Record<S> {
 /// The record holds the token's `Arc<Issued<Token>>`, so a token outlives every lease issued under it.
 pub struct Issued<S> {
     record: Arc<Record<S>>,
-    farewell: mpsc::UnboundedSender<Arc<Record<S>>>,
+    farewell: Post<Arc<Record<S>>>,
 }
 
 impl<S> Issued<S> {
-    pub(crate) fn new(record: Arc<Record<S>>, farewell: mpsc::UnboundedSender<Arc<Record<S>>>) -> Self {
+    pub(crate) fn new(record: Arc<Record<S>>, farewell: Post<Arc<Record<S>>>) -> Self {
         Self { record, farewell }
     }
 
@@ -168,8 +180,7 @@ impl<S> Deref for Issued<S> {
 
 impl<S> Drop for Issued<S> {
     fn drop(&mut self) {
-        // Fails only when the keeper has ended, which then has done what could be done.
-        let _ = self.farewell.send(Arc::clone(&self.record));
+        self.farewell.send(Arc::clone(&self.record));
     }
 }
 

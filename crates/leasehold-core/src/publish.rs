@@ -1,8 +1,10 @@
 //! The writer half of [`Current`]: what a keeper needs, and nobody else.
 
+mod mail;
+
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 pub use crate::current::Rejection;
 use crate::{
@@ -10,15 +12,17 @@ use crate::{
     clock::{Clock, Moment},
     current::{Shared, Slot},
 };
+pub use mail::Mail;
+pub(crate) use mail::{Post, mail};
 
 /// Everything a keeper of one secret holds.
 pub struct Channel<S> {
     /// Publishes values and extends them.
     pub publisher: Publisher<S>,
     /// The records whose last user has gone.
-    pub farewells: mpsc::UnboundedReceiver<Arc<Record<S>>>,
+    pub farewells: Mail<Arc<Record<S>>>,
     /// What users report as refused. Bounded: a storm is dropped.
-    pub rejections: mpsc::Receiver<Rejection>,
+    pub rejections: Mail<Rejection>,
     /// The first handle; clone it for more.
     pub current: Current<S>,
 }
@@ -40,8 +44,8 @@ pub struct Channel<S> {
 /// ```
 pub fn channel<S>(name: &str, clock: Arc<dyn Clock>) -> Channel<S> {
     let (slot, reader) = watch::channel(Slot::Waiting);
-    let (farewell, farewells) = mpsc::unbounded_channel();
-    let (reject, rejections) = mpsc::channel(REJECTIONS_KEPT);
+    let (farewell, farewells) = mail(usize::MAX);
+    let (reject, rejections) = mail(REJECTIONS_KEPT);
     let shared = Arc::new(Shared::new(name.into(), clock));
     let current = Current::new(reader, reject, Arc::clone(&shared));
     let publisher = Publisher { slot, farewell, shared, issued: 0 };
@@ -52,7 +56,7 @@ pub fn channel<S>(name: &str, clock: Arc<dyn Clock>) -> Channel<S> {
 /// its own secret.
 pub struct Publisher<S> {
     slot: watch::Sender<Slot<S>>,
-    farewell: mpsc::UnboundedSender<Arc<Record<S>>>,
+    farewell: Post<Arc<Record<S>>>,
     shared: Arc<Shared>,
     issued: u64,
 }
@@ -251,7 +255,7 @@ mod tests {
         assert_eq!((record.generation().number(), record.usable_until()), (1, begin + TTL));
         assert!(!record.is_superseded());
         drop(used);
-        assert!(farewells.try_recv().is_err(), "nobody has let go of what is in force");
+        assert!(farewells.try_recv().is_none(), "nobody has let go of what is in force");
         let cut = Grant::new("one", Lease::new("a/1", Duration::from_secs(5), true).naming("a/1"));
         assert!(matches!(publisher.publish(cut, clock.now()), Published::Same(_)));
         assert_eq!(record.usable_until(), clock.now() + Duration::from_secs(5), "what is sooner is believed");

@@ -1,8 +1,11 @@
 //! Tokens that may be used only so often.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// How often a token of limited uses (`token_num_uses`) may still be used. With the last use the token ends, and every
 /// lease issued under it. Clones share the count; whoever sends a request with the token takes one from it.
@@ -17,30 +20,39 @@ use tokio::sync::watch;
 /// assert!(uses.are_few(), "what is left is for renewing and revoking what was issued");
 /// ```
 #[derive(Clone, Debug)]
-pub struct Uses {
-    left: Arc<watch::Sender<u64>>,
+pub struct Uses(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    left: AtomicU64,
     reserve: u64,
+    few: Notify,
 }
 
 impl Uses {
     /// So many are left now.
     pub fn new(left: u64) -> Self {
-        Self { left: Arc::new(watch::channel(left).0), reserve: (left / 2).min(LARGEST_RESERVE) }
+        let reserve = (left / 2).min(LARGEST_RESERVE);
+        Self(Arc::new(Shared { left: AtomicU64::new(left), reserve, few: Notify::new() }))
     }
 
     /// Counts one request, sent or about to be.
     pub fn take_one(&self) {
-        self.left.send_modify(|left| *left = left.saturating_sub(1));
+        let take = |left: u64| Some(left.saturating_sub(1));
+        let _ = self.0.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
+        if self.are_few() {
+            self.0.few.notify_waiters();
+        }
     }
 
     /// How many are left, as far as this process knows.
     pub fn left(&self) -> u64 {
-        *self.left.borrow()
+        self.0.left.load(Ordering::Acquire)
     }
 
     /// Whether it is time for another token: half of them are left, or sixteen.
     pub fn are_few(&self) -> bool {
-        self.left() <= self.reserve
+        self.left() <= self.0.reserve
     }
 
     /// Waits until few are left.
@@ -48,15 +60,18 @@ impl Uses {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn until_few(&self) {
-        // The sender is `self`, so waiting cannot fail.
-        let _ = self.left.subscribe().wait_for(|left| *left <= self.reserve).await;
+        // Made before the look: a `Notified` hears of what happens after it was made.
+        let told = self.0.few.notified();
+        if !self.are_few() {
+            told.await;
+        }
     }
 }
 
 /// Terms are the same when they say the same.
 impl PartialEq for Uses {
     fn eq(&self, other: &Self) -> bool {
-        (self.left(), self.reserve) == (other.left(), other.reserve)
+        (self.left(), self.0.reserve) == (other.left(), other.0.reserve)
     }
 }
 

@@ -3,21 +3,27 @@
 
 mod commands;
 
-use std::{future::pending, pin::Pin, sync::Arc};
+use std::{
+    future::{pending, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use leasehold_core::{
     Current, Error, Generation, Grant, Provider, Record, Renewed, Result, Revoked, Uses,
-    clock::{Moment, sleep_until},
-    publish::{self, Channel, Publisher},
+    clock::{Clock, Moment, nap},
+    publish::{Channel, Mail, Publisher, Rejection},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     Builder,
     budget::Budget,
     facts,
     guarded::Guarded,
-    machine::{Event, Id, Listens, Machine, Pace, Rules, Seen},
+    machine::{Event, Id, Machine, Pace, Rules, Seen},
 };
 
 /// A request to shut down.
@@ -37,8 +43,11 @@ pub(crate) fn spawn<P: Provider + 'static>(
 ) -> Started<P::Secret> {
     let (tell, started) = oneshot::channel();
     let Channel { publisher, farewells, rejections, current } =
-        publish::channel(&provider.name(), settings.clock.clone());
-    let shell = Shell {
+        leasehold_core::publish::channel(&provider.name(), Arc::clone(&settings.clock));
+    let Builder { clock, drain_budget, shutdown_bound, start_policy: start, issue_budget } = settings;
+    let rules = Rules { drain_budget, shutdown_bound, start };
+    let pace = Pace::new(Budget::new(issue_budget, None), clock.now());
+    let mut shell = Shell {
         provider: Arc::new(Guarded(provider)),
         publisher,
         records: Vec::new(),
@@ -47,11 +56,14 @@ pub(crate) fn spawn<P: Provider + 'static>(
         issuing: None,
         renewing: None,
         revoking: None,
-        waiting: Some((tell, current)),
+        waiting: Some(Box::new((tell, current))),
         done: None,
-        settings,
+        clock,
+        shutdown_bound,
     };
-    tokio::spawn(shell.run(farewells, rejections, stopped));
+    let (machine, commands) = Machine::start(rules, pace, &shell.look(&[]));
+    shell.carry_out(commands);
+    tokio::spawn(shell.run(machine, farewells, rejections, stopped));
     started
 }
 
@@ -62,21 +74,22 @@ type Waiting<S> = (oneshot::Sender<Result<Current<S>>>, Current<S>);
 type Flight<T> = Option<(Id, Pin<Box<dyn Future<Output = Result<T>> + Send>>)>;
 
 struct Shell<P: Provider> {
-    settings: Builder,
+    clock: Arc<dyn Clock>,
+    shutdown_bound: Duration,
     provider: Arc<Guarded<P>>,
     publisher: Publisher<P::Secret>,
     /// The facts of the current value, last, and of those before it; never an `Issued`, or the keeper would be a user of
     /// its own secret.
     records: Vec<Arc<Record<P::Secret>>>,
     /// The grant that the present step is about.
-    granted: Option<Grant<P::Secret>>,
+    granted: Option<Box<Grant<P::Secret>>>,
     /// The last failure.
     failure: Option<Error>,
     issuing: Flight<Grant<P::Secret>>,
     renewing: Flight<Renewed>,
     revoking: Flight<Revoked>,
     /// The caller who waits for the keeper to start.
-    waiting: Option<Waiting<P::Secret>>,
+    waiting: Option<Box<Waiting<P::Secret>>>,
     done: Option<oneshot::Sender<Result<()>>>,
 }
 
@@ -87,24 +100,20 @@ impl<P: Provider + 'static> Shell<P> {
     )]
     fn run(
         mut self,
-        mut farewells: mpsc::UnboundedReceiver<Arc<Record<P::Secret>>>,
-        mut rejections: mpsc::Receiver<publish::Rejection>,
+        mut machine: Machine,
+        mut farewells: Mail<Arc<Record<P::Secret>>>,
+        mut rejections: Mail<Rejection>,
         mut stopped: oneshot::Receiver<Stop>,
     ) -> impl Future<Output = ()> + Send {
         async move {
-            let clock = Arc::clone(&self.settings.clock);
-            let mut jumps = clock.jumps();
-            let rules = Rules {
-                drain_budget: self.settings.drain_budget,
-                shutdown_bound: self.settings.shutdown_bound,
-                start: self.settings.start_policy,
-            };
-            let pace = Pace::new(Budget::new(self.settings.issue_budget, None), clock.now());
-            let (mut machine, commands) = Machine::start(rules, pace, &self.look(&[]));
-            self.carry_out(commands);
+            let mut jumps = self.clock.jumps();
             let (mut handle, mut readers) = (true, true);
             while !machine.is_over() {
-                let (listens, wake) = (machine.listens(), machine.next_wake());
+                let listens = machine.listens();
+                // One timer for both moments: a wake that comes before the machine's own changes nothing.
+                let hears_changes = listens.changed_from <= self.clock.now();
+                let wake =
+                    machine.next_wake().min(if hears_changes { Moment::NEVER } else { listens.changed_from });
                 let record = self.records.last();
                 let event = tokio::select! {
                     biased;
@@ -122,7 +131,7 @@ impl<P: Provider + 'static> Shell<P> {
                         answer.and_then(|grant| self.not_in_force(grant)).map_or_else(|error| fail(&mut self.failure, id, error), |grant| {
                             let same = self.records.last().is_some_and(|last| Publisher::would_be_same(last, &grant));
                             let granted = facts::granted(&grant, same);
-                            self.granted = Some(grant);
+                            self.granted = Some(Box::new(grant));
                             Event::Granted { id, grant: granted }
                         })
                     }
@@ -136,14 +145,15 @@ impl<P: Provider + 'static> Shell<P> {
                             Event::Revoked { id, ours: revoked == Revoked::Done }
                         })
                     }
-                    () = sleep_until(&*clock, wake) => Event::Wake,
-                    Some(record) = farewells.recv() => Event::LetGo(record.generation()),
-                    Some(rejection) = rejections.recv() => {
+                    () = nap(&*self.clock, wake) => Event::Wake,
+                    record = farewells.recv() => Event::LetGo(record.generation()),
+                    rejection = rejections.recv() => {
                         Event::Rejected { generation: rejection.generation, cause: rejection.cause }
                     }
                     Ok(()) = jumps.changed() => Event::TimeJumped,
-                    () = shows_without_asking(record, listens) => Event::Wake,
-                    () = changed(&*clock, &*self.provider, record, listens.changed_from) => Event::Changed,
+                    () = token_superseded(record), if listens.successor => Event::Wake,
+                    () = few_uses_left(record), if listens.few_uses => Event::Wake,
+                    () = changed(&*self.provider, record), if hears_changes => Event::Changed,
                 };
                 let watched: Vec<Generation> = machine.watched().collect();
                 let commands = machine.step(&self.look(&watched), event);
@@ -157,7 +167,7 @@ impl<P: Provider + 'static> Shell<P> {
         let record = self.records.last();
         let old = self.records.iter().filter(|record| watched.contains(&record.generation()));
         Seen {
-            now: self.settings.clock.now(),
+            now: self.clock.now(),
             draw: fastrand::f64(),
             token: record.and_then(|record| record.parent()).map(|token| facts::token(token)),
             few_uses: record.and_then(|record| record.lease().uses()).is_some_and(Uses::are_few),
@@ -170,11 +180,7 @@ impl<P: Provider + 'static> Shell<P> {
     fn asked_to_stop(&mut self, stop: Option<Stop>) -> Event {
         let Some(Stop { deadline, done }) = stop else { return Event::Wake };
         // A caller who does not wait any longer leaves the keeper the time that it usually has.
-        let deadline = if done.is_closed() {
-            self.settings.clock.now() + self.settings.shutdown_bound
-        } else {
-            deadline
-        };
+        let deadline = if done.is_closed() { self.clock.now() + self.shutdown_bound } else { deadline };
         self.done = Some(done);
         Event::Stop { deadline }
     }
@@ -187,47 +193,38 @@ fn fail(last: &mut Option<Error>, id: Id, error: Error) -> Event {
 }
 
 /// The answer to a request in flight.
-async fn landed<T>(flight: &mut Flight<T>) -> (Id, Result<T>) {
-    match flight {
-        Some((id, answer)) => (*id, answer.as_mut().await),
+fn landed<T>(flight: &mut Flight<T>) -> impl Future<Output = (Id, Result<T>)> {
+    poll_fn(|context| match flight {
+        Some((id, answer)) => answer.as_mut().poll(context).map(|answer| (*id, answer)),
+        None => Poll::Pending,
+    })
+}
+
+fn waiter_gone<S>(waiting: &mut Option<Box<Waiting<S>>>) -> impl Future<Output = ()> {
+    poll_fn(|context| match waiting {
+        Some(waiting) => waiting.0.poll_closed(context),
+        None => Poll::Pending,
+    })
+}
+
+/// Waits until the token above has a successor, which the next look at the record shows.
+async fn token_superseded<S>(record: Option<&Arc<Record<S>>>) {
+    match record.and_then(|record| record.parent()) {
+        Some(token) => token.superseded().await,
         None => pending().await,
     }
 }
 
-async fn waiter_gone<S>(waiting: &mut Option<Waiting<S>>) {
-    match waiting {
-        Some((tell, _)) => tell.closed().await,
+/// Waits until few uses of a token are left, which the next look at its record shows.
+async fn few_uses_left<S>(record: Option<&Arc<Record<S>>>) {
+    match record.and_then(|record| record.lease().uses()) {
+        // In a box, because few tokens have limited uses, and every keeper would keep room for this.
+        Some(uses) => Box::pin(uses.until_few()).await,
         None => pending().await,
     }
 }
 
-/// Waits for a fact that the next look at the record shows: a successor of its token, or few uses.
-async fn shows_without_asking<S>(record: Option<&Arc<Record<S>>>, listens: Listens) {
-    let successor = async {
-        match record.and_then(|record| record.parent()).filter(|_| listens.successor) {
-            Some(token) => token.superseded().await,
-            None => pending().await,
-        }
-    };
-    let few_uses = async {
-        match record.and_then(|record| record.lease().uses()).filter(|_| listens.few_uses) {
-            Some(uses) => uses.until_few().await,
-            None => pending().await,
-        }
-    };
-    tokio::select! {
-        () = successor => {}
-        () = few_uses => {}
-    }
-}
-
-async fn changed<P: Provider>(
-    clock: &dyn leasehold_core::clock::Clock,
-    provider: &P,
-    record: Option<&Arc<Record<P::Secret>>>,
-    from: Moment,
-) {
-    sleep_until(clock, from).await;
+async fn changed<P: Provider>(provider: &P, record: Option<&Arc<Record<P::Secret>>>) {
     match record {
         Some(record) => provider.changed(record).await,
         None => pending().await,

@@ -57,7 +57,7 @@ async fn a_dead_token_is_reported_to_its_keeper_and_another_failure_is_not() {
     for (kind, reported) in [(ErrorKind::Denied, false), (ErrorKind::DeadToken, true)] {
         scene.vault.fails("db/creds/pipeline", kind);
         assert_eq!(role.issue().await.unwrap_err().kind(), kind);
-        assert_eq!(scene.tokens.rejections.try_recv().is_ok(), reported, "{kind}");
+        assert_eq!(scene.tokens.rejections.try_recv().is_some(), reported, "{kind}");
     }
 }
 
@@ -140,7 +140,7 @@ async fn the_last_use_of_a_token_is_not_spent_on_what_would_end_with_it() {
     let error = role.issue().await.unwrap_err();
     assert!(error.kind() == ErrorKind::DeadToken && error.message().contains("token_num_uses"), "{error}");
     assert_eq!(scene.vault.asked().len(), 1);
-    assert!(scene.tokens.rejections.try_recv().is_ok(), "its keeper is to get another");
+    assert!(scene.tokens.rejections.try_recv().is_some(), "its keeper is to get another");
 }
 
 #[tokio::test(start_paused = true)]

@@ -154,7 +154,7 @@ async fn a_dead_token_is_reported_and_one_that_has_ended_is_waited_for() {
     for (kind, reported) in [(ErrorKind::Denied, false), (ErrorKind::DeadToken, true)] {
         scene.vault.fails("secret/data/pipeline/mail", kind);
         assert_eq!(v2(&scene).issue().await.unwrap_err().kind(), kind);
-        assert_eq!(scene.tokens.rejections.try_recv().is_ok(), reported, "{kind}");
+        assert_eq!(scene.tokens.rejections.try_recv().is_some(), reported, "{kind}");
     }
     scene.vault.asked();
     scene.clock.suspend(Duration::from_secs(101));
@@ -175,7 +175,7 @@ async fn the_last_use_of_a_token_is_not_spent_on_a_poll() {
     scene.vault.asked();
     assert_eq!(v2(&scene).issue().await.unwrap_err().kind(), ErrorKind::NotYet);
     assert!(scene.vault.asked().is_empty());
-    assert!(scene.tokens.rejections.try_recv().is_ok(), "its keeper is to get another");
+    assert!(scene.tokens.rejections.try_recv().is_some(), "its keeper is to get another");
 }
 
 #[tokio::test(start_paused = true)]

@@ -232,11 +232,7 @@ async fn a_listener_follows_when_its_connection_is_the_last_old_one_and_misses_n
     let first = keeper.channel.current.get().unwrap().generation();
     keeper.publish(&new, "p", HOUR);
     assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
-    assert_eq!(
-        keeper.channel.farewells.recv().await.unwrap().generation(),
-        first,
-        "and its lease is revoked"
-    );
+    assert_eq!(keeper.channel.farewells.recv().await.generation(), first, "and its lease is revoked");
     let admin = speaker.await.unwrap();
     nap(500).await;
     assert_eq!(admin.sessions(&old).await, 0);

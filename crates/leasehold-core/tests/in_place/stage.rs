@@ -77,7 +77,7 @@ impl Stage {
     /// What the keeper was told to be refused since it was last asked.
     pub(crate) fn rejections(&mut self) -> Vec<(u64, ErrorKind)> {
         let mut told = Vec::new();
-        while let Ok(rejection) = self.channel.rejections.try_recv() {
+        while let Some(rejection) = self.channel.rejections.try_recv() {
             told.push((rejection.generation.number(), rejection.cause));
         }
         told

@@ -32,7 +32,7 @@ impl<P: Provider + 'static> Shell<P> {
     }
 
     fn do_as_told(&mut self, command: Command) {
-        let clock = Arc::clone(&self.settings.clock);
+        let clock = Arc::clone(&self.clock);
         match command {
             Command::Issue(id) => {
                 let provider = Arc::clone(&self.provider);
@@ -69,13 +69,13 @@ impl<P: Provider + 'static> Shell<P> {
             }
             Command::Publish { sent, .. } | Command::Extend { sent } => {
                 let Some(grant) = self.granted.take() else { return };
-                if let Published::New(record) = self.publisher.publish(grant, sent) {
+                if let Published::New(record) = self.publisher.publish(*grant, sent) {
                     self.records.push(record);
                 }
             }
             Command::SetAside { sent, .. } => {
                 let Some(grant) = self.granted.take() else { return };
-                self.records.push(self.publisher.set_aside(grant, sent));
+                self.records.push(self.publisher.set_aside(*grant, sent));
             }
             Command::MoveEnd { generation, end } => {
                 self.record(generation).inspect(|record| self.publisher.extend(record, end));
@@ -109,13 +109,14 @@ impl<P: Provider + 'static> Shell<P> {
                 log::say(line, self.failure.as_ref(), self.records.last().map(|record| &**record))
             }
             Command::Started => {
-                if let Some((tell, current)) = self.waiting.take() {
+                if let Some(waiting) = self.waiting.take() {
+                    let (tell, current) = *waiting;
                     let _ = tell.send(Ok(current));
                 }
             }
             Command::NotStarted => {
-                if let Some((tell, _)) = self.waiting.take() {
-                    let _ = tell.send(Err(self.failure.clone().unwrap_or_else(log::no_first_answer)));
+                if let Some(waiting) = self.waiting.take() {
+                    let _ = waiting.0.send(Err(self.failure.clone().unwrap_or_else(log::no_first_answer)));
                 }
             }
             Command::Ended(outcome) => self.ended(outcome),

@@ -138,7 +138,7 @@ impl Stage {
     ) -> Result<(), Failure> {
         until(&format!("{why}: the keeper is told"), within, || {
             let mut told = false;
-            while let Ok(rejection) = self.channel.rejections.try_recv() {
+            while let Some(rejection) = self.channel.rejections.try_recv() {
                 told |= rejection.generation == generation;
             }
             async move { Ok(told) }
@@ -149,7 +149,7 @@ impl Stage {
 
     /// Whether the last user of these credentials has let go of them.
     pub(super) fn farewell(&mut self, of: Generation) -> bool {
-        while let Ok(record) = self.channel.farewells.try_recv() {
+        while let Some(record) = self.channel.farewells.try_recv() {
             self.gone.push(record.generation());
         }
         self.gone.contains(&of)
