@@ -303,6 +303,7 @@ impl Machine {
         let id = self.id();
         self.hands.issuing = Some(Asked { id, sent: turn.now });
         self.pace.last_request = turn.now;
+        self.pace.last_issue = turn.now;
         turn.out.push(Command::Issue(id));
     }
 

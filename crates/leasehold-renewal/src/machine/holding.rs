@@ -207,10 +207,10 @@ impl Holding {
         self.reasons.is_empty() && self.same_again == 0
     }
 
-    /// However often the provider says that it has another, requests keep their distance.
+    /// However often the provider says that it has another, issues keep their distance.
     pub(super) fn listens_for_changes_from(&self, is_issuing: bool, pace: &Pace) -> Moment {
         let about_to_ask = self.reasons.has(Reason::Changed) && self.trouble.is_none();
-        if is_issuing || about_to_ask { Moment::NEVER } else { pace.last_request + BETWEEN_CHANGES }
+        if is_issuing || about_to_ask { Moment::NEVER } else { pace.last_issue + BETWEEN_CHANGES }
     }
 
     /// Whether the server says that it is dead, or a user whom the server told so.

@@ -11,6 +11,8 @@ use crate::{budget::Budget, rejections::Rejections};
 pub(crate) struct Pace {
     /// When the last issue or renewal left: the next one keeps its distance.
     pub(super) last_request: Moment,
+    /// When the last issue left: a change that the provider tells keeps a longer distance from it.
+    pub(super) last_issue: Moment,
     /// How fast a refused secret is replaced.
     pub(super) rejections: Rejections,
     /// How many are issued because those before were refused or had ended.
@@ -48,6 +50,7 @@ impl Pace {
     pub(crate) fn new(budget: Budget, now: Moment) -> Self {
         Self {
             last_request: now.earlier(SPACING),
+            last_issue: now.earlier(BETWEEN_CHANGES),
             rejections: Rejections::default(),
             budget,
             next_look: now,
@@ -84,7 +87,7 @@ pub(super) fn patience(left: Duration) -> Duration {
 
 /// Issues and renewals leave this far apart after every answer: a lease of no time at all would be a hot loop.
 pub(super) const SPACING: Duration = Duration::from_millis(250);
-/// How soon a change that the provider tells may follow the last request.
+/// How soon a change that the provider tells may follow the last issue.
 pub(super) const BETWEEN_CHANGES: Duration = Duration::from_secs(1);
 /// Events of one moment are all heard before the first of them is acted on.
 pub(super) const MOMENT: Duration = Duration::from_millis(10);
