@@ -83,7 +83,7 @@ impl<S> Current<S> {
     pub async fn changed(&mut self) -> Result<Arc<Issued<S>>> {
         loop {
             self.slot.changed().await.map_err(|_| closed(&self.shared.name))?;
-            match self.slot.borrow().value(&self.shared) {
+            match self.slot.borrow_and_update().value(&self.shared) {
                 Err(error) if error.kind() == ErrorKind::NotYet => {}
                 other => return other,
             }
@@ -215,9 +215,7 @@ fn closed(name: &str) -> Error {
     Error::new(
         ErrorKind::Closed,
         Party::Configuration,
-        format!(
-            "the keeper of {name} has ended: it was shut down, or its runtime was, or its provider panicked"
-        ),
+        format!("the keeper of {name} has ended: it was shut down, or its runtime was"),
     )
 }
 

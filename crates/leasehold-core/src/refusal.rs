@@ -3,21 +3,28 @@
 use crate::ErrorKind;
 
 impl ErrorKind {
-    /// What a SQLSTATE of PostgreSQL means. Only what speaks of the user refutes the credentials: everything else may
-    /// pass, and they may be good. A right that is missing (42501) is no refusal: another user of the same role would lack
-    /// it too, so it is to be granted in the role's creation statements.
+    /// The meaning of an error of PostgreSQL, by its SQLSTATE and its message. Only an error that speaks of the user refutes
+    /// the credentials: every other may pass, and the credentials may be good. A right that is missing (42501) is no refusal:
+    /// another user of the same role would lack it too, so it is to be granted in the role's creation statements.
+    ///
+    /// The message decides where the SQLSTATE says too little: 42704 is any object that does not exist, a type in a query of
+    /// the application's for one, and also the role of an open session that was dropped.
     ///
     /// ```
     /// use leasehold_core::ErrorKind;
     ///
-    /// assert_eq!(ErrorKind::of_sqlstate("28P01"), ErrorKind::CredentialsRefused);
-    /// assert_eq!(ErrorKind::of_sqlstate("53300"), ErrorKind::DatabaseFull);
+    /// assert_eq!(ErrorKind::of_sqlstate("28P01", ""), ErrorKind::CredentialsRefused);
+    /// assert_eq!(ErrorKind::of_sqlstate("53300", ""), ErrorKind::DatabaseFull);
+    /// assert_eq!(ErrorKind::of_sqlstate("42704", "invalid role OID: 16389"), ErrorKind::CredentialsRefused);
+    /// assert_eq!(ErrorKind::of_sqlstate("42704", "type \"mood\" does not exist"), ErrorKind::Unexpected);
     /// ```
-    pub fn of_sqlstate(sqlstate: &str) -> Self {
+    pub fn of_sqlstate(sqlstate: &str, message: &str) -> Self {
         match sqlstate {
-            // A wrong password, no such role, no rule that lets it in; the role of an open session was dropped.
+            // A wrong password, no such role, no rule that lets it in.
             _ if sqlstate.starts_with("28") => Self::CredentialsRefused,
-            "42704" => Self::CredentialsRefused,
+            // "invalid role OID: 16389", the answer to `SELECT session_user` after `DROP ROLE`. The server may speak another
+            // language, but in each the message ends with the OID; a message that names an object ends with words.
+            "42704" if message.ends_with(|last: char| last.is_ascii_digit()) => Self::CredentialsRefused,
             "53300" => Self::DatabaseFull,
             // No such database, or one that accepts no connections; a right that is missing, to connect to it for one.
             "3D000" | "55000" | "42501" => Self::Configuration,
@@ -71,20 +78,24 @@ mod tests {
 
     #[test]
     fn only_what_speaks_of_the_user_refutes_the_credentials() {
-        for (state, kind) in [
-            ("28P01", ErrorKind::CredentialsRefused),
-            ("28000", ErrorKind::CredentialsRefused),
-            ("42704", ErrorKind::CredentialsRefused),
-            ("42501", ErrorKind::Configuration),
-            ("53300", ErrorKind::DatabaseFull),
-            ("53200", ErrorKind::DatabaseUnavailable),
-            ("57P03", ErrorKind::DatabaseUnavailable),
-            ("08006", ErrorKind::DatabaseUnavailable),
-            ("3D000", ErrorKind::Configuration),
-            ("22023", ErrorKind::Unexpected),
-            ("", ErrorKind::Unexpected),
+        for (state, message, kind) in [
+            ("28P01", "", ErrorKind::CredentialsRefused),
+            ("28000", "", ErrorKind::CredentialsRefused),
+            ("42704", "invalid role OID: 16389", ErrorKind::CredentialsRefused),
+            ("42704", "ungültige Rollen-OID: 16389", ErrorKind::CredentialsRefused),
+            ("42704", "type \"mood\" does not exist", ErrorKind::Unexpected),
+            ("42704", "unrecognized configuration parameter \"app.v2\"", ErrorKind::Unexpected),
+            ("42704", "", ErrorKind::Unexpected),
+            ("42501", "permission denied for table jobs", ErrorKind::Configuration),
+            ("53300", "", ErrorKind::DatabaseFull),
+            ("53200", "", ErrorKind::DatabaseUnavailable),
+            ("57P03", "", ErrorKind::DatabaseUnavailable),
+            ("08006", "", ErrorKind::DatabaseUnavailable),
+            ("3D000", "", ErrorKind::Configuration),
+            ("22023", "", ErrorKind::Unexpected),
+            ("", "", ErrorKind::Unexpected),
         ] {
-            assert_eq!(ErrorKind::of_sqlstate(state), kind, "{state}");
+            assert_eq!(ErrorKind::of_sqlstate(state, message), kind, "{state} {message}");
         }
         for (number, kind) in [
             (1045, ErrorKind::CredentialsRefused),

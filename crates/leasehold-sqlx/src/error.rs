@@ -29,9 +29,9 @@ pub(crate) fn translate<D: Database>(
 /// Which database it was is told by the driver's own type, through `sqlx::Any` too.
 fn kind(error: &sqlx::Error) -> ErrorKind {
     match error {
-        sqlx::Error::Database(_) => match (number(error), sqlstate(error)) {
+        sqlx::Error::Database(refusal) => match (number(error), sqlstate(error)) {
             (Some(number), _) => ErrorKind::of_mysql(number),
-            (None, Some(state)) => ErrorKind::of_sqlstate(&state),
+            (None, Some(state)) => ErrorKind::of_sqlstate(&state, refusal.message()),
             (None, None) => ErrorKind::Unexpected,
         },
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => ErrorKind::DatabaseUnavailable,

@@ -102,7 +102,9 @@ impl Inner {
             Error::new(ErrorKind::DatabaseUnavailable, Party::Database, "the handshake took too long")
         })?;
         let (client, connection) = opened.map_err(|error| {
-            let kind = error.code().map(|state| ErrorKind::of_sqlstate(state.code()));
+            let kind = error
+                .as_db_error()
+                .map(|refusal| ErrorKind::of_sqlstate(refusal.code().code(), refusal.message()));
             Error::new(kind.unwrap_or(ErrorKind::DatabaseUnavailable), Party::Database, error.to_string())
         })?;
         // The task ends when the connection does, and only then does the tag count one less.

@@ -112,8 +112,9 @@ impl Rotation {
             };
             let asked = timeout(LONGEST, lent.simple_query("SELECT session_user")).await;
             if let Ok(Err(error)) = asked
-                && error.code().is_some_and(|state| {
-                    ErrorKind::of_sqlstate(state.code()) == ErrorKind::CredentialsRefused
+                && error.as_db_error().is_some_and(|refusal| {
+                    let kind = ErrorKind::of_sqlstate(refusal.code().code(), refusal.message());
+                    kind == ErrorKind::CredentialsRefused
                 })
                 && let Some(generation) = lent.generation()
             {

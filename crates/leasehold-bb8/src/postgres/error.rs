@@ -14,8 +14,8 @@ pub(crate) fn translate(user: Option<&str>, error: &tokio_postgres::Error) -> Er
 
 fn kind(error: &tokio_postgres::Error) -> ErrorKind {
     let is_io = || error.source().is_some_and(|source| source.is::<std::io::Error>());
-    match error.code() {
-        Some(state) => ErrorKind::of_sqlstate(state.code()),
+    match error.as_db_error() {
+        Some(refusal) => ErrorKind::of_sqlstate(refusal.code().code(), refusal.message()),
         None if error.is_closed() || is_io() => ErrorKind::DatabaseUnavailable,
         None => ErrorKind::Unexpected,
     }

@@ -36,8 +36,9 @@ impl Connect for Connector {
 
 #[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
 fn translate(error: tokio_postgres::Error) -> Error {
-    let kind =
-        error.code().map_or(ErrorKind::DatabaseUnavailable, |state| ErrorKind::of_sqlstate(state.code()));
+    let kind = error.as_db_error().map_or(ErrorKind::DatabaseUnavailable, |refusal| {
+        ErrorKind::of_sqlstate(refusal.code().code(), refusal.message())
+    });
     Error::new(kind, Party::Database, error.to_string())
 }
 
