@@ -22,7 +22,9 @@ pub struct Pool<C: Connect> {
     handle: Arc<Handle<C>>,
 }
 
-/// What the clones of a [`Pool`] share. The rotation does not hold it.
+/// What the clones of a [`Pool`] share. The rotation does not hold it: bb8 has no weak handle, no count of its handles
+/// and no `close`. If the rotation's task held bb8's own pool, then the pool, its sessions and its lease would live for
+/// ever, although every caller had dropped the pool.
 pub(crate) struct Handle<C: Connect> {
     pub(crate) pool: bb8::Pool<Manager<C>>,
     shared: Arc<Shared<C>>,

@@ -94,7 +94,8 @@ pub(crate) struct Rider {
 
 impl Instrumentation for Rider {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
-        // With `test_on_check_out(false)` nothing else tells that somebody has it.
+        // With `test_on_check_out(false)` nothing else tells that somebody has the connection, and the rotation would
+        // take every idle one out to get at it.
         self.aboard.set_idle(false);
         if let Some(chained) = &mut self.chained {
             chained.on_connection_event(event);

@@ -63,6 +63,7 @@ impl Access {
                 Ok(Grant::new(secret, lease).under(token))
             }
             Err(error) => {
+                // The lease is there all the same: a role that issues a key and no password has made its user by now.
                 Err(self.given_back(token.secret(), answer.lease(), at(&request.path, &error)).await)
             }
         }

@@ -44,7 +44,8 @@ pub struct Kv<T> {
     mount: String,
     entry: String,
     every: Duration,
-    /// Version 1 numbers nothing, so what it holds is told apart by a hash, which means nothing outside this process.
+    /// Version 1 numbers nothing, so two contents are told apart by a hash. Its key is of this process alone: a version
+    /// stands in logs, and if others could compute the hash, then they could guess the content.
     hasher: RandomState,
     value: PhantomData<fn() -> T>,
 }
@@ -90,7 +91,8 @@ impl<T> Kv<T> {
         format!("{}{infix}/{}", self.mount, self.entry)
     }
 
-    /// Why there is nothing to be read: versions 1 and 2 answer alike to what is there and to what is meant for the other.
+    /// Why there is nothing to be read. Versions 1 and 2 of the engine answer alike if the entry is missing and if the
+    /// path is meant for the other version, so one more question tells the two apart.
     async fn explain(&self, token: &Issued<Token>, error: Error) -> Error {
         let may_be_another_engine = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied);
         if !may_be_another_engine || self.engine == Engine::Cubbyhole {
@@ -150,6 +152,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Provider for Kv<T> {
         let (value, version) = self.read(answer.data()).map_err(|error| at(&path, &error))?;
         Ok(match self.engine {
             Engine::Cubbyhole => Grant::new(value, Lease::endless()).version(version).under(token),
+            // Endless, because a lease as long as the interval would look ended, and not ready, in each longer outage.
             _ => Grant::new(value, Lease::endless().polled(self.every)).version(version),
         })
     }

@@ -227,7 +227,8 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// How long a certificate lasts from now on. Its end is a date, and whoever checks it looks at a wall clock too.
+/// How long a certificate lasts from now on. Its end is a date, and a peer that checks it looks at a wall clock too.
+/// The wall clock is read once, at the issue: from then on the keeper's clock counts.
 fn lasts(expires: SystemTime, now: SystemTime) -> Result<Duration> {
     let ttl = expires.duration_since(now).ok().filter(|ttl| !ttl.is_zero());
     ttl.ok_or_else(|| {

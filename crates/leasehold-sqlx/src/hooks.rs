@@ -120,6 +120,8 @@ pub(crate) fn install<D: Database>(
                 (Freshness::Ended, None) => Box::pin(Answer::<false>),
                 (Freshness::Stale | Freshness::Ended, Some(sweep)) => refuse_stale(&sweep, &metadata),
                 (Freshness::Fresh, Some(sweep)) => {
+                    // Nobody waits for the sweeper, so it asks each connection that looks new for its user. Therefore
+                    // the ages that a caller's check-out compares need no margin around the switch.
                     let (gate, user) = (Arc::clone(&at_acquire), user.cloned());
                     Box::pin(async move {
                         if !is_who_is_in_force::<D>(connection, &gate, dialect).await? {

@@ -336,7 +336,8 @@ const NOT_BEGUN: &[&str] = &[
     "unable to start transaction",
     "wrongpass",
 ];
-/// PostgreSQL says that a statement failed, with which its transaction is rolled back.
+/// PostgreSQL says that a statement failed, with which its transaction is rolled back. MySQL's errors do not count as
+/// undone, because they do not undo a `CREATE USER` that went before.
 const UNDONE: &[&str] = &["sqlstate"];
 /// But these say that it may not have heard how a transaction ended.
 const BROKEN_OFF: &[&str] =

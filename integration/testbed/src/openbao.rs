@@ -314,7 +314,8 @@ fn settings(site: &Site, product: Product, folder: &Path, ports: &Ports, tls: Tl
         listeners.push(json!({ "tcp": listener }));
     }
     let storage = match product {
-        // Release 2.7 no longer has the storage called `file`.
+        // Release 2.7 no longer has the storage called `file`. `pebbledb` is on disk as well, needs one node only, and
+        // starts in 0.3 s.
         Product::OpenBao => json!({ "pebbledb": { "path": storage } }),
         Product::Vault => json!({ "file": { "path": storage } }),
     };

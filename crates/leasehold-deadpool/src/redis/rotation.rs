@@ -212,8 +212,9 @@ impl Rotation {
         connections.saturating_sub(self.logins.following())
     }
 
-    /// Which of them that is cannot be told. The oldest is the likeliest, and the pool opens another; one that is younger than
-    /// what is in force it cannot be, so that nothing healthy is evicted twice.
+    /// Which of them that is cannot be told, because a role may lack the right to `ACL WHOAMI`. The oldest is the
+    /// likeliest, and the pool opens another; one that is younger than what is in force it cannot be, so that nothing
+    /// healthy is evicted twice.
     fn evict_one_that_does_not_follow(&self) {
         let Some(pool) = self.pool().filter(|_| self.not_following() > 0) else { return };
         let switched = match self.switched.load(Ordering::Relaxed) {

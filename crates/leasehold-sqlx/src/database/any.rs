@@ -122,8 +122,8 @@ fn without_user(base: &AnyConnectOptions) -> Url {
     url
 }
 
-/// sqlx panics where a connection is opened before its drivers are installed, and does not tell. With them, a scheme
-/// that nobody has is refused without any I/O.
+/// sqlx panics where a connection is opened before its drivers are installed, which would end the rotation's task, and
+/// sqlx does not tell whether they are installed. With them, a scheme that nobody has is refused without any I/O.
 fn drivers_are_installed() -> bool {
     let Ok(nobodys) = "leasehold-looks-for-drivers://".parse::<AnyConnectOptions>() else { return true };
     catch_unwind(AssertUnwindSafe(|| {

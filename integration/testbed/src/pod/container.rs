@@ -182,6 +182,7 @@ impl Runner for Container {
 
     async fn stop(&self) -> Result<()> {
         self.resume().await?;
+        // Not by `docker stop`, which takes a signal only from engine 23 on.
         self.signal(self.spec.stop).await?;
         if self.ends(STOP).await? { Ok(()) } else { self.kill().await }
     }

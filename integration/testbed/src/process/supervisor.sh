@@ -37,7 +37,8 @@ runs() {
   case $state in Z* | X* | '') return 1 ;; esac
 }
 
-# Prints the processes that the server has started, those that they have started, and so on.
+# Prints the processes that the server has started, those that they have started, and so on: Erlang starts its port
+# programs through a child of its own.
 descendants() {
   processes=$(table)
   parents=$pid
