@@ -72,6 +72,12 @@ pub trait Clock: fmt::Debug + Send + Sync {
 
     /// A counter that moves when time has jumped in a way that timers do not notice, such as after a suspension.
     fn jumps(&self) -> watch::Receiver<u64>;
+
+    /// A random number from 0 up to 1, which spreads requests. Time and chance come from one place, so that a simulation can
+    /// give each keeper its own.
+    fn draw(&self) -> f64 {
+        fastrand::f64()
+    }
 }
 
 /// Waits until `clock` has reached `at`, however time moves.
@@ -85,6 +91,7 @@ pub async fn sleep_until(clock: &dyn Clock, at: Moment) {
     let mut jumps = clock.jumps();
     while clock.now() < at {
         tokio::select! {
+            biased;
             () = nap(clock, at) => {}
             Ok(()) = jumps.changed() => {}
         }

@@ -10,19 +10,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
 use crate::{
     Error, ErrorKind, Event, EventKind, Generation, Health, Issued, Party, Result, Status,
     clock::{Clock, Moment},
-    publish::Post,
+    publish::{Post, Reader, Slot},
 };
 
 /// The cheap handle to the latest value of a secret.
 ///
 /// It keeps the secret's keeper alive: a pool that holds one goes on rotating when every other variable is gone.
 pub struct Current<S> {
-    slot: watch::Receiver<Slot<S>>,
+    slot: Reader<S>,
     rejections: Post<Rejection>,
     shared: Arc<Shared>,
     reader: u64,
@@ -38,12 +38,8 @@ pub struct Rejection {
 }
 
 impl<S> Current<S> {
-    pub(crate) fn new(
-        mut slot: watch::Receiver<Slot<S>>,
-        rejections: Post<Rejection>,
-        shared: Arc<Shared>,
-    ) -> Self {
-        slot.mark_unchanged();
+    pub(crate) fn new(mut slot: Reader<S>, rejections: Post<Rejection>, shared: Arc<Shared>) -> Self {
+        drop(slot.look_anew());
         let reader = shared.next_reader();
         Self { slot, rejections, shared, reader }
     }
@@ -55,7 +51,7 @@ impl<S> Current<S> {
     /// shut-down. A value that has ended is still handed out: without a successor it is the best there is.
     pub fn get(&self) -> Result<Arc<Issued<S>>> {
         // Cloned inside, so that nobody holds the lock of the channel across a blocking call.
-        self.slot.borrow().value(&self.shared)
+        self.slot.look().value(&self.shared)
     }
 
     /// Waits for the first value, where the keeper was started without one.
@@ -83,7 +79,7 @@ impl<S> Current<S> {
     pub async fn changed(&mut self) -> Result<Arc<Issued<S>>> {
         loop {
             self.slot.changed().await.map_err(|_| closed(&self.shared.name))?;
-            match self.slot.borrow_and_update().value(&self.shared) {
+            match self.slot.look_anew().value(&self.shared) {
                 Err(error) if error.kind() == ErrorKind::NotYet => {}
                 other => return other,
             }
@@ -125,7 +121,7 @@ impl<S> Current<S> {
         let value = self.get().ok();
         let (mut status, overdue, censuses) = self.shared.look(now);
         // The sender goes with the keeper's task, whatever ended that.
-        if status == Status::Healthy && self.slot.has_changed().is_err() {
+        if status == Status::Healthy && self.slot.is_writer_gone() {
             status = Status::Degraded { since: Duration::ZERO, error: closed(&self.shared.name) };
         }
         let mut connections: Vec<(Generation, usize)> = Vec::new();
@@ -186,14 +182,6 @@ impl<S> fmt::Debug for Current<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Current").field("secret", &self.shared.name).field("health", &self.health()).finish()
     }
-}
-
-/// What a [`Current`] finds: the latest value, or why there is none.
-#[derive(Debug)]
-pub(crate) enum Slot<S> {
-    Waiting,
-    Value(Arc<Issued<S>>),
-    Closed,
 }
 
 impl<S> Slot<S> {

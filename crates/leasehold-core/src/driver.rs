@@ -24,6 +24,7 @@ pub async fn drive(current: Current<Credentials>, in_force: Arc<Issued<Credentia
     loop {
         driver.adopt_if_due(&current, pool).await;
         tokio::select! {
+            biased;
             changed = newer.changed(), if open => match changed {
                 Ok(_) => (driver.failures, driver.retry_at) = (0, None),
                 // The keeper waits for us to let go, and we for the pool to close.
@@ -66,7 +67,7 @@ impl Driver {
                 current.report(generation, EventKind::Adopted);
             }
             Err(error) => {
-                let retry_in = adoption_delay(self.failures, fastrand::f64());
+                let retry_in = adoption_delay(self.failures, current.clock().draw());
                 self.failures = self.failures.saturating_add(1);
                 self.retry_at = Some(current.clock().now() + retry_in);
                 warn!(parent: &span, %error, ?retry_in, "not adopted; the pool goes on with the generation before");

@@ -195,6 +195,7 @@ impl<P: Slots> InPlace<P> {
         let census = Arc::clone(in_force);
         current.count_connections_with(move || census.census());
         tokio::select! {
+            biased;
             () = slots.closed() => {}
             () = drive(current.clone(), first, &self) => {}
             () = self.ask_now_and_then() => {}
@@ -211,6 +212,8 @@ impl<P: Slots> InPlace<P> {
             sleep_until(&**clock, clock.now() + every).await;
             let Ok(in_force) = in_force.get() else { return };
             let generation = in_force.generation();
+            // An idle connection of the pool is asked, so no session is kept beside the pool for that. The adapter of
+            // sqlx keeps one, because it also counts sessions on it.
             let Some(mut slot) = slots.find(&|tag| tag.generation() == generation).await else {
                 continue;
             };

@@ -1,19 +1,19 @@
 //! The writer half of [`Current`]: what a keeper needs, and nobody else.
 
 mod mail;
+mod slot;
 
 use std::{fmt, sync::Arc, time::Duration};
-
-use tokio::sync::watch;
 
 pub use crate::current::Rejection;
 use crate::{
     Current, Error, EventKind, Generation, Grant, Issued, Record, Token,
     clock::{Clock, Moment},
-    current::{Shared, Slot},
+    current::Shared,
 };
 pub use mail::Mail;
 pub(crate) use mail::{Post, mail};
+pub(crate) use slot::{Reader, Slot};
 
 /// Everything a keeper of one secret holds.
 pub struct Channel<S> {
@@ -43,7 +43,7 @@ pub struct Channel<S> {
 /// # Ok::<(), leasehold_core::Error>(())
 /// ```
 pub fn channel<S>(name: &str, clock: Arc<dyn Clock>) -> Channel<S> {
-    let (slot, reader) = watch::channel(Slot::Waiting);
+    let (slot, reader) = slot::slot();
     let (farewell, farewells) = mail(usize::MAX);
     let (reject, rejections) = mail(REJECTIONS_KEPT);
     let shared = Arc::new(Shared::new(name.into(), clock));
@@ -55,7 +55,7 @@ pub fn channel<S>(name: &str, clock: Arc<dyn Clock>) -> Channel<S> {
 /// Publishes the values of one secret. It holds no `Issued` but the one in the slot: a keeper must not be a user of
 /// its own secret.
 pub struct Publisher<S> {
-    slot: watch::Sender<Slot<S>>,
+    slot: slot::Writer<S>,
     farewell: Post<Arc<Record<S>>>,
     shared: Arc<Shared>,
     issued: u64,
@@ -89,7 +89,7 @@ impl<S> Publisher<S> {
         self.issued += 1;
         let record = Arc::new(Record::new(grant, Generation(self.issued), until));
         let issued = Issued::new(Arc::clone(&record), self.farewell.clone());
-        self.slot.send_replace(Slot::Value(Arc::new(issued)));
+        self.slot.put(Slot::Value(Arc::new(issued)));
         let usable_for = match record.usable_until() {
             Moment::NEVER => None,
             until => Some(self.shared.clock.now().until(until)),
@@ -144,7 +144,7 @@ impl<S> Publisher<S> {
 
     /// The facts of the value in the slot, without using it.
     pub fn record(&self) -> Option<Arc<Record<S>>> {
-        match &*self.slot.borrow() {
+        match &*self.slot.look() {
             Slot::Value(issued) => Some(issued.record()),
             Slot::Waiting | Slot::Closed => None,
         }
@@ -152,7 +152,7 @@ impl<S> Publisher<S> {
 
     /// Empties the slot for good, so that the current value's last user can go too.
     pub fn close(&self) {
-        self.slot.send_replace(Slot::Closed);
+        self.slot.put(Slot::Closed);
     }
 
     /// Waits until no handle is left that could read the value.
@@ -160,7 +160,7 @@ impl<S> Publisher<S> {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn unread(&self) {
-        self.slot.closed().await;
+        self.slot.unread().await;
     }
 
     /// The name of the secret.

@@ -98,6 +98,7 @@ impl<S: Send + Sync + 'static> Keeper<S> {
         // Not before: if this is the last handle, the task would end for want of readers, and hear of no stop.
         drop(current);
         tokio::select! {
+            biased;
             ended_with = ended_with => ended_with.map_err(|_| ended())?,
             // A request that is in flight is not cut off: its answer may be a lease that only we know of.
             () = sleep_until(&*clock, deadline + GRACE) => Err(late()),

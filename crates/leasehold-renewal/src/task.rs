@@ -168,7 +168,7 @@ impl<P: Provider + 'static> Shell<P> {
         let old = self.records.iter().filter(|record| watched.contains(&record.generation()));
         Seen {
             now: self.clock.now(),
-            draw: fastrand::f64(),
+            draw: self.clock.draw(),
             token: record.and_then(|record| record.parent()).map(|token| facts::token(token)),
             few_uses: record.and_then(|record| record.lease().uses()).is_some_and(Uses::are_few),
             old_tokens: old

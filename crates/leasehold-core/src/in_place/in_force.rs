@@ -189,6 +189,7 @@ impl InForce {
         let wait = FIRST_WAIT * (1 << tries.waits.min(4));
         tries.waits += 1;
         tokio::select! {
+            biased;
             () = self.succeeded(refused) => {}
             () = sleep_until(&*self.clock, give_up.min(now + wait)) => {}
         }

@@ -117,10 +117,13 @@ impl Machine {
         let Phase::Holding(holding) = &mut self.phase else { return };
         holding.draw = turn.draw;
         holding.fail(failure, failure.carried, turn.now);
+        // A poll that fails is no reason to replace: its secret does not end, and the next poll comes anyway.
         if holding.terms.poll.is_none() && holding.reasons.is_empty() {
             holding.reasons.add(Reason::GaveUpRenewing, turn.now);
         }
-        // A token that only looks dead, as one that may not look itself up does, has its successor at once.
+        // A report alone ends no token, because a token that may not look itself up only looks dead, and has its
+        // successor at once. If the login is refused as well, the death is believed: the token ends now, with
+        // everything that was issued under it, and readiness says so.
         let dead = holding.reasons.has_any(&[Reason::ReportedDead, Reason::FoundDead]);
         if dead && (!failure.kind.is_retryable() || failure.kind == ErrorKind::LoginDoubtful) {
             turn.out.push(Command::PresumeDead(holding.generation));
