@@ -115,8 +115,8 @@ impl Keeper {
     /// If none is within twenty seconds.
     pub async fn rejected(&mut self) -> Result<Generation, Failure> {
         match timeout(PATIENCE, self.channel.rejections.recv()).await {
-            Ok(Some(rejection)) => Ok(rejection.generation),
-            _ => Err(Failure("nothing was rejected".to_owned())),
+            Ok(rejection) => Ok(rejection.generation),
+            Err(_) => Err(Failure("nothing was rejected".to_owned())),
         }
     }
 }

@@ -34,10 +34,10 @@ pub async fn refused_credentials(adapter: &dyn Adapter) -> Result<(), Failure> {
         let rejected = stage.channel().rejections.try_recv().map(|rejection| rejection.generation);
         async move {
             match rejected {
-                Ok(generation) if generation != second => {
+                Some(generation) if generation != second => {
                     Err(Failure("the wrong generation is rejected".into()))
                 }
-                rejected => Ok(rejected.is_ok()),
+                rejected => Ok(rejected.is_some()),
             }
         }
     })
