@@ -30,6 +30,8 @@ pub struct Builder {
     pub(crate) timeout: Option<Duration>,
     pub(crate) nodes: Vec<String>,
     pub(crate) tls: Tls,
+    #[cfg(feature = "test-util")]
+    pub(crate) transport: Option<std::sync::Arc<dyn crate::Transport>>,
 }
 
 impl Builder {
@@ -155,6 +157,13 @@ impl Builder {
     /// ```
     pub fn redirect_to(mut self, node: impl Into<String>) -> Self {
         self.nodes.push(node.into());
+        self
+    }
+
+    /// Puts a simulated server in place of the network. The address is then only a name, and need not be reachable.
+    #[cfg(feature = "test-util")]
+    pub fn transport(mut self, transport: std::sync::Arc<dyn crate::Transport>) -> Self {
+        self.transport = Some(transport);
         self
     }
 

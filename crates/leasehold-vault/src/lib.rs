@@ -14,12 +14,16 @@ mod resolve;
 mod retry_after;
 mod scrub;
 mod tls;
+#[cfg(feature = "test-util")]
+mod transport;
 #[cfg(feature = "vaultrs")]
 mod vaultrs_client;
 mod wire;
 
 pub use builder::Builder;
 pub use client::Client;
+#[cfg(feature = "test-util")]
+pub use transport::Transport;
 /// The version of vaultrs whose client [`Client::vaultrs`] gives.
 #[cfg(feature = "vaultrs")]
 pub use vaultrs;

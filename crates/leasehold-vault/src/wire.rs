@@ -27,6 +27,8 @@ pub(crate) struct Wire {
     pub(crate) home: Address,
     nodes: Vec<Url>,
     server_name: Option<String>,
+    #[cfg(feature = "test-util")]
+    transport: Option<std::sync::Arc<dyn crate::Transport>>,
 }
 
 impl Wire {
@@ -64,7 +66,14 @@ impl Wire {
                 std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             configuration(format!("no TLS client can be made with these settings{cause}"))
         })?;
-        Ok(Self { http, home, nodes, server_name: settings.tls.server_name.clone() })
+        Ok(Self {
+            http,
+            home,
+            nodes,
+            server_name: settings.tls.server_name.clone(),
+            #[cfg(feature = "test-util")]
+            transport: settings.transport.clone(),
+        })
     }
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = String> {
@@ -96,6 +105,10 @@ impl Wire {
         body: Vec<u8>,
     ) -> Result<reqwest::Response> {
         let (url_on_wire, headers) = self.on_wire(url, headers)?;
+        #[cfg(feature = "test-util")]
+        if let Some(transport) = &self.transport {
+            return simulated(&**transport, method, &url_on_wire, headers, body).await;
+        }
         let request = self.http.request(method.clone(), url_on_wire).headers(headers).body(body);
         request.send().await.map_err(|error| explain(&error.without_url(), url))
     }
@@ -133,6 +146,21 @@ impl rustify::client::Client for Wire {
             nothing
         }))
     }
+}
+
+#[cfg(feature = "test-util")]
+async fn simulated(
+    transport: &dyn crate::Transport,
+    method: &Method,
+    url: &Url,
+    headers: HeaderMap,
+    body: Vec<u8>,
+) -> Result<reqwest::Response> {
+    let mut request = Request::new(body);
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = url.as_str().parse().map_err(|_| unexpected("the URL cannot be built"))?;
+    *request.headers_mut() = headers;
+    Ok(transport.answer(request).await?.into())
 }
 
 fn prepared(mut headers: HeaderMap, has_body: bool) -> HeaderMap {

@@ -1,0 +1,264 @@
+//! The oracle: it knows the truth and the public promises, and calls none of the code that it judges.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use leasehold_core::clock::Moment;
+use serde::Serialize;
+
+use crate::{
+    streams::{BASIS, hash},
+    time::{Time, lock},
+    truth::{Answer, Given},
+};
+
+pub(crate) struct Oracle {
+    time: Arc<Time>,
+    state: Mutex<State>,
+}
+
+/// A promise that was not kept.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Violation {
+    pub(crate) promise: Promise,
+    pub(crate) at_s: f64,
+    pub(crate) about: String,
+}
+
+/// The public promises, each with a name of its own, so that a smaller plan must break the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) enum Promise {
+    /// A query fails only if its user was dead through no fault of ours.
+    QueriesSucceed,
+    /// A failure never displaces a secret that still works.
+    NothingIsDisplaced,
+    /// A lease is not revoked while somebody uses it.
+    NothingInUseIsRevoked,
+    /// No secret is called usable for longer than the server keeps it.
+    EndsAreTrue,
+    /// Once a secret has a successor, no connection of it is handed out past its end.
+    NothingEndedIsHandedOut,
+    /// Each lease and each token that was issued is revoked, has ended, or is reported.
+    NothingIsLeft,
+    /// At most one issue, one renewal and one revocation are in flight.
+    OneInFlight,
+    /// Issues and renewals leave at least a quarter of a second apart.
+    Spacing,
+    /// No keeper asks without an end.
+    FewRequests,
+    /// Without faults the service is ready.
+    ReadyInCalm,
+    /// After the last fault everything is healthy within a bound.
+    Heals,
+    /// A role has few users, whatever happens.
+    FewUsers,
+    /// A shut-down returns by its deadline.
+    StopsInTime,
+    /// Nothing panics, and no loop goes on at one moment.
+    NoPanic,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Actor {
+    Login,
+    Role(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Login,
+    Issue,
+    /// A read of a static role, which makes nothing.
+    Read,
+    Renew,
+    Revoke,
+    LookUp,
+}
+
+/// What happened in a world, counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Counts {
+    pub(crate) steps: u64,
+    pub(crate) requests: u64,
+    pub(crate) rotations: u64,
+    pub(crate) queries: u64,
+    /// Queries that failed though their credentials lived.
+    pub(crate) failed_while_credentials_lived: u64,
+    /// Queries that failed because their user was dead, or the database did not serve.
+    pub(crate) failed_otherwise: u64,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) sometimes: BTreeMap<&'static str, u64>,
+    pub(crate) most_users_of_a_role: usize,
+}
+
+#[derive(Default)]
+struct State {
+    counts: Counts,
+    violations: Vec<Violation>,
+    trace: Trace,
+    last_request: BTreeMap<Actor, Moment>,
+    hour: BTreeMap<Actor, (Moment, u32)>,
+    lost: BTreeMap<Actor, u32>,
+    /// When trouble that may legitimately cost something was last under way; never, if it is now.
+    trouble_until: Since,
+}
+
+/// The moment of the last trouble.
+#[derive(Clone, Copy, Debug)]
+struct Since(Moment);
+
+impl Default for Since {
+    fn default() -> Self {
+        Self(Moment::from_nanos(0))
+    }
+}
+
+/// The story so far: its hash always, its text if it was asked for.
+struct Trace {
+    hash: u64,
+    text: Option<String>,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self { hash: BASIS, text: None }
+    }
+}
+
+impl Oracle {
+    pub(crate) fn new(time: Arc<Time>, with_text: bool) -> Arc<Self> {
+        let mut state = State::default();
+        state.trace.text = with_text.then(String::new);
+        Arc::new(Self { time, state: Mutex::new(state) })
+    }
+
+    /// Writes a line of the story.
+    pub(crate) fn tell(&self, line: fmt::Arguments<'_>) {
+        let mut state = lock(&self.state);
+        state.counts.steps += 1;
+        let text = format!("{:>14.3}  {line}\n", self.time.seconds());
+        state.trace.hash = hash(text.as_bytes(), state.trace.hash);
+        if let Some(story) = &mut state.trace.text {
+            story.push_str(&text);
+        }
+    }
+
+    pub(crate) fn violated(&self, promise: Promise, about: fmt::Arguments<'_>) {
+        self.tell(format_args!("VIOLATION of {promise:?}: {about}"));
+        let mut state = lock(&self.state);
+        if state.violations.len() < MOST_VIOLATIONS {
+            let (at_s, about) = (self.time.seconds(), about.to_string());
+            state.violations.push(Violation { promise, at_s, about });
+        }
+    }
+
+    pub(crate) fn sometimes(&self, what: &'static str) {
+        *lock(&self.state).counts.sometimes.entry(what).or_default() += 1;
+    }
+
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut lock(&self.state).counts);
+    }
+
+    /// Trouble that may cost something begins or ends.
+    pub(crate) fn trouble(&self, is_on: bool) {
+        let until = if is_on { Moment::NEVER } else { self.time.now() };
+        lock(&self.state).trouble_until = Since(until);
+    }
+
+    /// Whether there was trouble at `since` or after it.
+    pub(crate) fn was_in_trouble(&self, since: Moment) -> bool {
+        lock(&self.state).trouble_until.0 >= since
+    }
+
+    pub(crate) fn request(&self, actor: Actor, asked: Asked) {
+        self.tell(format_args!("{actor} asks: {asked:?}"));
+        let now = self.time.now();
+        let mut state = lock(&self.state);
+        state.counts.requests += 1;
+        let (since, count) = state.hour.entry(actor).or_insert((now, 0));
+        if *since + HOUR < now {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        let too_many = (*count == MOST_AN_HOUR).then_some(*count);
+        drop(state);
+        if let Some(count) = too_many {
+            self.violated(Promise::FewRequests, format_args!("{actor} asked {count} times within an hour"));
+        }
+    }
+
+    /// A keeper starts, which knows nothing of the one before it.
+    pub(crate) fn is_new(&self, actor: Actor) {
+        lock(&self.state).last_request.remove(&actor);
+    }
+
+    /// A keeper has its provider issue or renew.
+    pub(crate) fn begins(&self, actor: Actor, asked: Asked) {
+        let now = self.time.now();
+        let last = lock(&self.state).last_request.insert(actor, now);
+        if let Some(gap) = last.map(|last| last.until(now)).filter(|gap| *gap < SPACING) {
+            self.violated(Promise::Spacing, format_args!("{actor} asks again after {gap:?}: {asked:?}"));
+        }
+    }
+
+    pub(crate) fn carried_out(&self, actor: Actor, asked: Asked, answer: &Answer, given: &Given) {
+        self.tell(format_args!("{actor} is answered {}: {asked:?}, {given:?}", answer.0));
+    }
+
+    pub(crate) fn lost(&self, actor: Actor, asked: Asked, given: &Given) {
+        self.tell(format_args!("the answer to {actor} is lost: {asked:?}"));
+        self.sometimes(match asked {
+            Asked::Login | Asked::Issue => "an issue's answer is lost",
+            Asked::Renew => "a renewal's answer is lost",
+            Asked::Revoke => "a revocation's answer is lost",
+            Asked::Read | Asked::LookUp => "a read's answer is lost",
+        });
+        if *given != Given::Nothing {
+            *lock(&self.state).lost.entry(actor).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn finish(&self) -> (Counts, Vec<Violation>, u64, String) {
+        let mut state = lock(&self.state);
+        let text = state.trace.text.take().unwrap_or_default();
+        (state.counts.clone(), state.violations.clone(), state.trace.hash, text)
+    }
+
+    pub(crate) fn has_violations(&self) -> bool {
+        !lock(&self.state).violations.is_empty()
+    }
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Login => f.write_str("the login"),
+            Self::Role(role) => write!(f, "role {role}"),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at {:.3} s: {}", self.promise, self.at_s, self.about)
+    }
+}
+
+/// A line for each thing that was counted.
+pub(crate) fn lines<K: fmt::Display>(counted: &BTreeMap<K, u64>) -> String {
+    counted.iter().fold(String::new(), |mut text, (name, count)| {
+        let _ = writeln!(text, "  {name}: {count}");
+        text
+    })
+}
+
+const MOST_VIOLATIONS: usize = 20;
+const SPACING: Duration = Duration::from_millis(250);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// A renewal, an issue, a revocation and their repetitions for a lease of ten seconds.
+const MOST_AN_HOUR: u32 = 3_000;

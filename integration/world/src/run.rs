@@ -1,0 +1,340 @@
+//! Runs one plan: builds the world, lets the faults happen, heals everything, and looks whether all is well.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use leasehold_core::{Credentials, Current, ErrorKind, Generation, Result, clock::Moment};
+use tokio::task::LocalSet;
+
+use crate::{
+    oracle::{Counts, Oracle, Promise, Violation},
+    plan::{Fault, Made, Plan, What},
+    service::{Place, Running, Service},
+    streams::Streams,
+    time::Time,
+    truth::{How, Truth},
+    watched::Known,
+};
+
+/// What came of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Outcome {
+    pub(crate) counts: Counts,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) trace: u64,
+    pub(crate) story: String,
+    /// How long the world lasted, in its own time.
+    pub(crate) lasted: Duration,
+}
+
+pub(crate) fn run(plan: &Plan, with_story: bool) -> Outcome {
+    // No event loop, no blocking pool: nothing in the world reaches the machine that it runs on.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    #[expect(clippy::expect_used, reason = "a runtime without I/O allocates, and does nothing that can fail")]
+    let runtime = runtime.expect("a runtime");
+    let outcome = runtime.block_on(LocalSet::new().run_until(live(plan, with_story)));
+    // Tasks that still run go with it, and their keepers' farewells are heard by nobody.
+    drop(runtime);
+    outcome
+}
+
+async fn live(plan: &Plan, with_story: bool) -> Outcome {
+    let time = Time::new();
+    let oracle = Oracle::new(Arc::clone(&time), with_story);
+    let truth = Truth::new(Arc::clone(&time), &plan.settings, Streams::new(plan.seed));
+    let begun = time.now();
+    match Place::new(plan, truth, Arc::clone(&oracle)) {
+        Ok(place) => World { place, running: Rc::default(), lives: Rc::default() }.live().await,
+        Err(error) => oracle.violated(Promise::NoPanic, format_args!("the client cannot be built: {error}")),
+    }
+    let (counts, violations, trace, story) = oracle.finish();
+    Outcome { counts, violations, trace, story, lasted: begun.until(time.now()) }
+}
+
+struct World {
+    place: Place,
+    running: Running,
+    lives: Rc<Cell<u32>>,
+}
+
+impl World {
+    async fn live(&self) {
+        if let Err(error) = self.begin().await {
+            self.place
+                .oracle
+                .violated(Promise::Heals, format_args!("a start without faults failed: {error}"));
+            return;
+        }
+        let looks = tokio::task::spawn_local(looks(self.place.clone(), Rc::clone(&self.running)));
+        self.storm().await;
+        self.place.truth.time.pass(self.bound()).await;
+        self.place.oracle.tell(format_args!("the calm after the storm is over"));
+        looks.abort();
+        self.is_healthy();
+        self.end().await;
+    }
+
+    async fn begin(&self) -> Result<()> {
+        let life = self.lives.replace(self.lives.get() + 1);
+        let service = Service::start(&self.place, life).await?;
+        *self.running.borrow_mut() = Some(service);
+        Ok(())
+    }
+
+    /// Lets the faults happen, each in a task of its own, and waits until the last is over.
+    async fn storm(&self) {
+        let (time, settings) = (Arc::clone(&self.place.truth.time), &self.place.plan.settings);
+        let mut faults = self.place.plan.faults.clone();
+        faults.sort_by_key(|fault| fault.at_ms);
+        let mut over = Vec::new();
+        for fault in faults {
+            let at = time.at_millis(fault.at_ms);
+            time.pass(time.now().until(at)).await;
+            if let What::Restart = fault.what {
+                self.restart().await;
+                continue;
+            }
+            over.push(tokio::task::spawn_local(happen(self.place.clone(), Rc::clone(&self.running), fault)));
+        }
+        for fault in over {
+            let _ = fault.await;
+        }
+        time.pass(time.now().until(time.at_millis(settings.storm_s * 1_000))).await;
+    }
+
+    async fn restart(&self) {
+        let Place { oracle, truth, .. } = &self.place;
+        oracle.count(|counts| *counts.faults.entry("restart").or_default() += 1);
+        oracle.tell(format_args!("the service restarts"));
+        oracle.trouble(true);
+        let service = self.running.borrow_mut().take();
+        if let Some(service) = service {
+            let _ = service.stop(&self.place).await;
+        }
+        if let Err(error) = self.begin().await {
+            oracle.violated(Promise::Heals, format_args!("a start in trouble failed: {error}"));
+        }
+        oracle.trouble(!truth.now().weather.is_empty());
+    }
+
+    /// How long it may take until all is well: the longest wait between attempts, and what a role needs to come round.
+    fn bound(&self) -> Duration {
+        let longest = self.place.plan.settings.roles.iter().map(|role| match role.made {
+            Made::Dynamic { ttl_s, .. } => ttl_s,
+            Made::Static { period_s } => period_s,
+        });
+        let longest = longest.max().unwrap_or_default().max(self.place.plan.settings.login.ttl_s);
+        LONGEST_BACK_OFF * 2 + Duration::from_secs(longest).min(LONGEST_LIFE)
+    }
+
+    /// After the calm: every keeper is healthy and ready, every pool has one generation, and nothing old is left.
+    fn is_healthy(&self) {
+        let running = self.running.borrow();
+        let Some(service) = &*running else { return };
+        let oracle = &self.place.oracle;
+        let health = service.token.health();
+        if health.status != leasehold_core::Status::Healthy {
+            oracle.violated(Promise::Heals, format_args!("the login: {:?}", health.status));
+        }
+        for (index, role) in service.roles.iter().enumerate() {
+            let health = role.keeper.health();
+            if health.status != leasehold_core::Status::Healthy || !health.is_ready(Duration::from_secs(1)) {
+                oracle.violated(Promise::Heals, format_args!("role {index}: {health:?}"));
+            }
+            let current = health.generation.unwrap_or(Generation::new(0));
+            for rotating in &role.pools {
+                let old = rotating
+                    .pool
+                    .generations()
+                    .into_iter()
+                    .filter(|of| *of < current && !self.is_static(index));
+                let old = old.count();
+                if old > 0 {
+                    oracle.violated(
+                        Promise::Heals,
+                        format_args!("role {index}: {old} old connections are idle"),
+                    );
+                }
+            }
+            let (live, known) = self.place.truth.now().leases_of(index);
+            if known > 1 {
+                oracle
+                    .violated(Promise::NothingIsLeft, format_args!("role {index}: {known} of {live} leases"));
+            }
+        }
+    }
+
+    fn is_static(&self, role: usize) -> bool {
+        self.place.plan.settings.roles.get(role).is_some_and(|role| matches!(role.made, Made::Static { .. }))
+    }
+
+    /// Shuts the service down in a calm world, which must leave nothing.
+    async fn end(&self) {
+        let service = self.running.borrow_mut().take();
+        let Some(service) = service else { return };
+        let told = service.stop(&self.place).await;
+        if let Err(error) = told {
+            self.place
+                .oracle
+                .violated(Promise::NothingIsLeft, format_args!("a calm shut-down failed: {error}"));
+        }
+        for index in 0..self.place.plan.settings.roles.len() {
+            let (_, known) = self.place.truth.now().leases_of(index);
+            if known > 0 {
+                let about = format_args!("role {index}: {known} leases after the shut-down");
+                self.place.oracle.violated(Promise::NothingIsLeft, about);
+            }
+        }
+    }
+}
+
+/// One fault, from its beginning to its end.
+async fn happen(place: Place, running: Running, fault: Fault) {
+    let Place { truth, oracle, .. } = &place;
+    let what = fault.what;
+    oracle.count(|counts| *counts.faults.entry(what.name()).or_default() += 1);
+    oracle.tell(format_args!("fault: {what:?} for {} ms", fault.for_ms));
+    let hurts = hurts(&what);
+    if hurts {
+        oracle.trouble(true);
+    }
+    let lasts = Duration::from_millis(fault.for_ms);
+    match what {
+        What::LeaseRevoked { role } => truth.now().revoke_leases(role),
+        What::TokenRevoked => truth.now().revoke_tokens(),
+        What::RoleEdited { role, ttl_s, renewable } => truth.now().edit(role, ttl_s, renewable),
+        What::UserDropped { role } => truth.now().drop_users(role),
+        What::SessionsCut => truth.now().cut_sessions(),
+        What::RotatedByHand { role } => truth.now().rotate_by_hand(role),
+        What::Suspended { noticed } => {
+            truth.time.suspend(lasts);
+            if noticed {
+                truth.time.tell_of_a_jump();
+            }
+        }
+        What::WallClockSteps => {
+            let until = truth.time.now() + lasts;
+            while truth.time.now() < until {
+                truth.time.tell_of_a_jump();
+                truth.time.pass(Duration::from_secs(1)).await;
+            }
+        }
+        What::Rejections { role } => reject(&place, &running, role, lasts).await,
+        _ => {
+            truth.now().weather.push(what);
+            if what == What::DatabaseDown {
+                truth.now().cut_sessions();
+            }
+            truth.time.pass(lasts).await;
+            let mut now = truth.now();
+            if let Some(place) = now.weather.iter().position(|other| *other == what) {
+                now.weather.remove(place);
+            }
+        }
+    }
+    oracle.tell(format_args!("fault over: {what:?}"));
+    if hurts {
+        let still = truth.now().weather.iter().any(self::hurts);
+        oracle.trouble(still);
+    }
+}
+
+/// Whether a fault may legitimately cost queries or lives. The others must cost nothing.
+fn hurts(what: &What) -> bool {
+    !matches!(
+        what,
+        What::WallClockSteps
+            | What::SourceFlaps
+            | What::Rejections { .. }
+            | What::RevocationsDenied
+            | What::RenewalsDenied
+            | What::RotatedByHand { .. }
+            | What::RoleEdited { .. }
+    )
+}
+
+async fn reject(place: &Place, running: &Running, role: usize, lasts: Duration) {
+    let until = place.truth.time.now() + lasts;
+    while place.truth.time.now() < until {
+        let current = running
+            .borrow()
+            .as_ref()
+            .and_then(|service| service.roles.get(role).map(|role| role.keeper.current()));
+        if let Some((current, generation)) =
+            current.and_then(|current| current.get().ok().map(|issued| (current, issued.generation())))
+        {
+            current.reject(generation, ErrorKind::CredentialsRefused);
+            current.reject(
+                Generation::new(generation.number().saturating_sub(1)),
+                ErrorKind::CredentialsRefused,
+            );
+        }
+        place.truth.time.pass(Duration::from_secs(1)).await;
+    }
+}
+
+/// Looks at the service again and again, and compares what it claims with the truth.
+async fn looks(place: Place, running: Running) {
+    let shortest = place.plan.settings.roles.iter().map(|role| match role.made {
+        Made::Dynamic { ttl_s, .. } => ttl_s,
+        Made::Static { period_s } => period_s,
+    });
+    let every = Duration::from_secs(shortest.min().unwrap_or(60)) / 40;
+    let unready = RefCell::new(None::<Moment>);
+    loop {
+        place.truth.time.pass(every.max(Duration::from_millis(200))).await;
+        let handles = running.borrow().as_ref().map(Service::currents).unwrap_or_default();
+        for (index, current) in handles {
+            look(&place, index, &current, &unready);
+        }
+        place.truth.now().bury();
+    }
+}
+
+fn look(place: &Place, index: usize, current: &Current<Credentials>, unready: &RefCell<Option<Moment>>) {
+    let Place { truth, oracle, .. } = place;
+    let now = truth.time.now();
+    let Ok(issued) = current.get() else {
+        oracle.violated(Promise::NothingIsDisplaced, format_args!("role {index} has no value"));
+        return;
+    };
+    let user = issued.secret().username();
+    let claimed = issued.usable_until();
+    let killed =
+        truth.now().user(user).and_then(|user| user.dead).is_some_and(|(_, how)| how == How::ByOthers);
+    let is_dynamic = !user.starts_with("static-");
+    let end = issued.secret().end(truth).unwrap_or(now);
+    if is_dynamic && !killed && claimed > now && claimed > end + ROUNDING {
+        let about =
+            format_args!("role {index}: {user} is called usable for {:?} too long", end.until(claimed));
+        oracle.violated(Promise::EndsAreTrue, about);
+    }
+    let is_ready = current.health().is_ready(MARGIN);
+    let lives = truth.now().user(user).is_some_and(|user| user.dead.is_none());
+    if is_ready || !lives {
+        *unready.borrow_mut() = None;
+    } else if !oracle.was_in_trouble(now.earlier(LONGEST_BACK_OFF)) {
+        let since = *unready.borrow_mut().get_or_insert(now);
+        if since.until(now) > Duration::from_secs(5) || is_dynamic {
+            oracle.violated(Promise::ReadyInCalm, format_args!("role {index}: {:?}", current.health()));
+        }
+    }
+    let users = truth.now().living_users(index);
+    oracle.count(|counts| counts.most_users_of_a_role = counts.most_users_of_a_role.max(users));
+    if users > MOST_USERS {
+        oracle.violated(Promise::FewUsers, format_args!("role {index} has {users} users"));
+    }
+}
+
+/// The longest that a keeper waits before it asks again, and the revocations that were put off.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(600);
+/// A lease that ends later than this is looked at by its renewal long before.
+const LONGEST_LIFE: Duration = Duration::from_secs(7_200);
+const MARGIN: Duration = Duration::from_secs(10);
+/// The server says how long a lease lasts in whole seconds, and some milliseconds after it has counted from.
+const ROUNDING: Duration = Duration::from_secs(1);
+const MOST_USERS: usize = 100;

@@ -1,0 +1,133 @@
+//! The real providers, watched: how many requests of a keeper are in flight, and what it was granted.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use leasehold_core::{ExposeSecret, Grant, Provider, Record, Renewed, Result, Revoked, Token, async_trait};
+
+use crate::{
+    oracle::{Actor, Asked, Oracle, Promise},
+    plan::What,
+    truth::Truth,
+};
+
+pub(crate) struct Watched<P> {
+    provider: P,
+    actor: Actor,
+    truth: Arc<Truth>,
+    oracle: Arc<Oracle>,
+    in_flight: [AtomicU32; 3],
+}
+
+impl<P> Watched<P> {
+    pub(crate) fn new(provider: P, actor: Actor, truth: Arc<Truth>, oracle: Arc<Oracle>) -> Self {
+        oracle.is_new(actor);
+        Self { provider, actor, truth, oracle, in_flight: Default::default() }
+    }
+
+    fn sets_out(&self, asked: Asked) -> InFlight<'_> {
+        let hand = match asked {
+            Asked::Renew => 1,
+            Asked::Revoke => 2,
+            Asked::Login | Asked::Issue | Asked::Read | Asked::LookUp => 0,
+        };
+        if hand != 2 {
+            self.oracle.begins(self.actor, asked);
+        }
+        if self.in_flight[hand].fetch_add(1, Ordering::Relaxed) > 0 {
+            self.oracle.violated(Promise::OneInFlight, format_args!("{}: {asked:?}", self.actor));
+        }
+        InFlight(&self.in_flight[hand])
+    }
+
+    async fn flaps(&self) {
+        while !self.truth.now().is(|what| matches!(what, What::SourceFlaps)) {
+            self.truth.time.pass(LOOK_EVERY).await;
+        }
+    }
+}
+
+struct InFlight<'a>(&'a AtomicU32);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl<P: Provider> Provider for Watched<P>
+where
+    P::Secret: Known,
+{
+    type Secret = P::Secret;
+
+    async fn issue(&self) -> Result<Grant<P::Secret>> {
+        let _in_flight = self.sets_out(Asked::Issue);
+        let grant = self.provider.issue().await?;
+        self.truth.now().heard(grant.lease.id());
+        Ok(grant)
+    }
+
+    async fn renew(&self, of: &Record<P::Secret>) -> Result<Renewed> {
+        let _in_flight = self.sets_out(Asked::Renew);
+        self.provider.renew(of).await
+    }
+
+    async fn revoke(&self, of: &Record<P::Secret>) -> Result<Revoked> {
+        let _in_flight = self.sets_out(Asked::Revoke);
+        let sessions = of.secret().sessions(&self.truth);
+        // A static role's user goes on, so there is nothing to revoke.
+        if sessions > 0 && !of.lease().id().is_empty() {
+            let about =
+                format_args!("{} revokes {} with {sessions} sessions open", self.actor, of.generation());
+            self.oracle.violated(Promise::NothingInUseIsRevoked, about);
+        }
+        self.provider.revoke(of).await
+    }
+
+    async fn changed(&self, of: &Record<P::Secret>) {
+        if self.actor == Actor::Login {
+            self.flaps().await;
+        } else {
+            self.provider.changed(of).await;
+        }
+    }
+
+    fn name(&self) -> String {
+        self.provider.name()
+    }
+}
+
+/// A secret of which the world knows the truth.
+pub(crate) trait Known {
+    /// How many sessions of it are open at the database.
+    fn sessions(&self, truth: &Truth) -> usize;
+
+    /// When it ends in truth; `None` if it has ended, or has no end of its own.
+    fn end(&self, truth: &Truth) -> Option<leasehold_core::clock::Moment>;
+}
+
+impl Known for Token {
+    fn sessions(&self, _: &Truth) -> usize {
+        0
+    }
+
+    fn end(&self, truth: &Truth) -> Option<leasehold_core::clock::Moment> {
+        truth.now().end_of_token(self.value().expose_secret())
+    }
+}
+
+impl Known for leasehold_core::Credentials {
+    fn sessions(&self, truth: &Truth) -> usize {
+        truth.now().sessions_of(self.username())
+    }
+
+    fn end(&self, truth: &Truth) -> Option<leasehold_core::clock::Moment> {
+        truth.now().end_of(self.username())
+    }
+}
+
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
