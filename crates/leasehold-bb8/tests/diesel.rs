@@ -63,7 +63,7 @@ async fn a_dropped_user_is_noticed_and_wrong_passwords_are_told() {
     assert!(keeper.channel.rejections.try_recv().is_none(), "it is still there");
     admin.run(&format!("DROP ROLE \"{user}\"")).await;
     let rejection = timeout(5 * SECOND, keeper.channel.rejections.recv()).await.expect("it was not noticed");
-    assert_eq!(rejection.unwrap().cause, ErrorKind::CredentialsRefused);
+    assert_eq!(rejection.cause, ErrorKind::CredentialsRefused);
     pool.close().await;
 }
 

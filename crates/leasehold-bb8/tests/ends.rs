@@ -85,7 +85,7 @@ async fn closing_waits_for_what_is_borrowed_and_lets_go_of_the_credentials_last(
     drop(borrowed);
     timeout(5 * SECOND, closing).await.expect("it does not close").unwrap();
     let gone = timeout(5 * SECOND, keeper.channel.farewells.recv()).await;
-    assert_eq!(gone.expect("the farewell did not come").unwrap().secret().username(), user);
+    assert_eq!(gone.expect("the farewell did not come").secret().username(), user);
     assert_eq!(pool.state().connections, 0);
     admin.wait_for_sessions(&user, 0, SECOND).await;
 }

@@ -205,7 +205,7 @@ async fn a_connection_without_a_pool_follows_as_well() {
     stage.publish("v-third");
     assert_eq!(stage.channel.farewells.recv().await.generation(), first);
     let gone = timeout(PATIENCE, stage.channel.farewells.recv()).await.unwrap();
-    assert_eq!(gone.unwrap().generation(), second, "the rotation has ended, and let go");
+    assert_eq!(gone.generation(), second, "the rotation has ended, and let go");
 }
 
 #[tokio::test]

@@ -275,7 +275,7 @@ async fn the_keepers_end_ends_the_rotation_and_the_last_handle_lets_go_of_the_cr
     assert_eq!(user_of_next(&pool).await, user, "what is open goes on");
     drop(pool);
     let gone = timeout(5 * SECOND, keeper.channel.farewells.recv()).await;
-    assert_eq!(gone.expect("the farewell did not come").unwrap().secret().username(), user);
+    assert_eq!(gone.expect("the farewell did not come").secret().username(), user);
     server.wait_for_sessions(&user, 0).await;
 }
 

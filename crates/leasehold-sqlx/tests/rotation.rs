@@ -313,7 +313,7 @@ async fn closing_the_pool_ends_everything_and_lets_go_of_the_credentials_last() 
     assert!(keeper.channel.farewells.try_recv().is_none(), "a connection is still borrowed");
     drop(borrowed);
     let gone = tokio::time::timeout(5 * SECOND, keeper.channel.farewells.recv()).await;
-    assert_eq!(gone.expect("the farewell did not come").unwrap().secret().username(), user);
+    assert_eq!(gone.expect("the farewell did not come").secret().username(), user);
     assert_eq!(pool.size(), 0);
     admin.wait_for_sessions(&user, 0, SECOND).await;
     closing.await.unwrap();

@@ -103,7 +103,8 @@ struct State {
     last_request: BTreeMap<Actor, Moment>,
     hour: BTreeMap<Actor, (Moment, u32)>,
     lost: BTreeMap<Actor, u32>,
-    /// When trouble that may legitimately cost something was last under way; never, if it is now.
+    /// How much trouble that may legitimately cost something is under way, and when the last was.
+    troubles: u32,
     trouble_until: Since,
 }
 
@@ -166,8 +167,10 @@ impl Oracle {
 
     /// Trouble that may cost something begins or ends.
     pub(crate) fn trouble(&self, is_on: bool) {
-        let until = if is_on { Moment::NEVER } else { self.time.now() };
-        lock(&self.state).trouble_until = Since(until);
+        let mut state = lock(&self.state);
+        state.troubles = if is_on { state.troubles + 1 } else { state.troubles - 1 };
+        let until = if state.troubles > 0 { Moment::NEVER } else { self.time.now() };
+        state.trouble_until = Since(until);
     }
 
     /// Whether there was trouble at `since` or after it.

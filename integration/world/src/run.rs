@@ -107,7 +107,7 @@ impl World {
     }
 
     async fn restart(&self) {
-        let Place { oracle, truth, .. } = &self.place;
+        let Place { oracle, .. } = &self.place;
         oracle.count(|counts| *counts.faults.entry("restart").or_default() += 1);
         oracle.tell(format_args!("the service restarts"));
         oracle.trouble(true);
@@ -118,7 +118,7 @@ impl World {
         if let Err(error) = self.begin().await {
             oracle.violated(Promise::Heals, format_args!("a start in trouble failed: {error}"));
         }
-        oracle.trouble(!truth.now().weather.is_empty());
+        oracle.trouble(false);
     }
 
     /// How long it may take until all is well: the longest wait between attempts, and what a role needs to come round.
@@ -238,8 +238,18 @@ async fn happen(place: Place, running: Running, fault: Fault) {
     }
     oracle.tell(format_args!("fault over: {what:?}"));
     if hurts {
-        let still = truth.now().weather.iter().any(self::hurts);
-        oracle.trouble(still);
+        truth.time.pass(echo(&what)).await;
+        oracle.trouble(false);
+    }
+}
+
+/// How long a fault goes on to be felt after its end: a server that asks for a pause is given it.
+fn echo(what: &What) -> Duration {
+    match what {
+        What::Fails { retry_after_s: Some(wait), .. } | What::Limited { retry_after_s: Some(wait) } => {
+            Duration::from_secs(*wait).min(LONGEST_PAUSE)
+        }
+        _ => Duration::ZERO,
     }
 }
 
@@ -334,6 +344,8 @@ fn look(place: &Place, index: usize, current: &Current<Credentials>, unready: &R
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(600);
 /// A lease that ends later than this is looked at by its renewal long before.
 const LONGEST_LIFE: Duration = Duration::from_secs(7_200);
+/// The longest pause that a keeper makes because a server asks for one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const MARGIN: Duration = Duration::from_secs(10);
 /// The server says how long a lease lasts in whole seconds, and some milliseconds after it has counted from.
 const ROUNDING: Duration = Duration::from_secs(1);

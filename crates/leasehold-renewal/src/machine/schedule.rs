@@ -165,7 +165,9 @@ fn alone(holding: &Holding, rules: &Rules, end: Moment) -> (Moment, Step) {
 fn after_failure(holding: &Holding, pace: &Pace, rules: &Rules, trouble: Trouble) -> (Moment, Step) {
     let end = holding.usable_until();
     let ttl = holding.grant.ttl.unwrap_or(SLOWEST);
-    let drained_from = end.earlier(drain_budget(rules.drain_budget, ttl));
+    // An issue begins before readiness turns red, which it does a fifth of the TTL before the end at the earliest: a policy
+    // that denies renewals and allows issues must cost nothing.
+    let drained_from = end.earlier(drain_budget(rules.drain_budget, ttl).max(ttl.mul_f64(FOR_ISSUES)));
     let failed_at = trouble.at;
     let slow = needs_an_operator(trouble.kind);
     let has_died = end <= failed_at || holding.is_known_to_be_dead();
@@ -265,6 +267,8 @@ const JITTER: f64 = 0.1;
 const JITTER_IN_STEP: f64 = 0.35;
 /// The same for a secret that is not renewed but replaced, which happens once in a TTL at best.
 const JITTER_IN_STEP_FOR_GOOD: f64 = 0.5;
+/// The fraction of a grant before its end in which renewals that fail give way to an issue.
+const FOR_ISSUES: f64 = 0.25;
 /// A secret that is not renewable is replaced this many drain budgets before its end, so that a failed attempt is no
 /// disaster.
 const MARGIN: f64 = 1.25;
