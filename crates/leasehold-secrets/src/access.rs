@@ -45,6 +45,7 @@ impl Access {
     ) -> Result<Grant<S>> {
         let token = self.token.get()?;
         if token.secret().is_used_up() {
+            *self.dead() = Some(token.generation());
             return Err(self.report_dead(&token, used_up()));
         }
         let answer = self.ask(&token, request).await?;

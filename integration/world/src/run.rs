@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use leasehold_core::{Credentials, Current, ErrorKind, Generation, Result, clock::Moment};
+use leasehold_core::{Credentials, Current, ErrorKind, Generation, Result, Status, clock::Moment};
 use tokio::task::LocalSet;
 
 use crate::{
     oracle::{Counts, Oracle, Promise, Violation},
     plan::{Fault, Made, Plan, What},
-    service::{Place, Running, Service},
+    service::{Place, Rotating, Running, Service},
     streams::Streams,
     time::Time,
     truth::{How, Truth},
@@ -74,7 +74,7 @@ impl World {
         self.place.truth.time.pass(self.bound()).await;
         self.place.oracle.tell(format_args!("the calm after the storm is over"));
         looks.abort();
-        self.is_healthy();
+        self.is_healthy_soon().await;
         self.end().await;
     }
 
@@ -131,41 +131,45 @@ impl World {
         LONGEST_BACK_OFF * 2 + Duration::from_secs(longest).min(LONGEST_LIFE)
     }
 
-    /// After the calm: every keeper is healthy and ready, every pool has one generation, and nothing old is left.
-    fn is_healthy(&self) {
-        let running = self.running.borrow();
-        let Some(service) = &*running else { return };
-        let oracle = &self.place.oracle;
-        let health = service.token.health();
-        if health.status != leasehold_core::Status::Healthy {
-            oracle.violated(Promise::Heals, format_args!("the login: {:?}", health.status));
+    /// After the calm all is well, but for a rotation that may be under way.
+    async fn is_healthy_soon(&self) {
+        let mut complaints = self.complaints();
+        for _ in 0..LONGEST_ROTATION_S {
+            if complaints.is_empty() {
+                return;
+            }
+            self.place.truth.time.pass(Duration::from_secs(1)).await;
+            let now = self.complaints();
+            complaints
+                .retain(|(promise, about)| now.iter().any(|(other, more)| (promise, about) == (other, more)));
+        }
+        for (promise, about) in complaints {
+            self.place.oracle.violated(promise, format_args!("{about}"));
+        }
+    }
+
+    /// Every keeper is healthy and ready, every pool has one generation, and nothing old is left; or what is not so.
+    fn complaints(&self) -> Vec<(Promise, String)> {
+        let (running, mut complaints) = (self.running.borrow(), Vec::new());
+        let Some(service) = &*running else { return complaints };
+        if service.token.health().status != Status::Healthy {
+            complaints.push((Promise::Heals, "the login is not healthy".to_owned()));
         }
         for (index, role) in service.roles.iter().enumerate() {
             let health = role.keeper.health();
-            if health.status != leasehold_core::Status::Healthy || !health.is_ready(Duration::from_secs(1)) {
-                oracle.violated(Promise::Heals, format_args!("role {index}: {health:?}"));
+            if health.status != Status::Healthy || !health.is_ready(Duration::from_secs(1)) {
+                complaints.push((Promise::Heals, format!("role {index} is not healthy, or not ready")));
             }
             let current = health.generation.unwrap_or(Generation::new(0));
-            for rotating in &role.pools {
-                let old = rotating
-                    .pool
-                    .generations()
-                    .into_iter()
-                    .filter(|of| *of < current && !self.is_static(index));
-                let old = old.count();
-                if old > 0 {
-                    oracle.violated(
-                        Promise::Heals,
-                        format_args!("role {index}: {old} old connections are idle"),
-                    );
-                }
+            let old = |rotating: &Rotating| rotating.pool.generations().into_iter().any(|of| of < current);
+            if !self.is_static(index) && role.pools.iter().any(old) {
+                complaints.push((Promise::Heals, format!("role {index} has old connections")));
             }
-            let (live, known) = self.place.truth.now().leases_of(index);
-            if known > 1 {
-                oracle
-                    .violated(Promise::NothingIsLeft, format_args!("role {index}: {known} of {live} leases"));
+            if self.place.truth.now().leases_of(index).1 > 1 {
+                complaints.push((Promise::NothingIsLeft, format!("role {index} has old leases")));
             }
         }
+        complaints
     }
 
     fn is_static(&self, role: usize) -> bool {
@@ -238,14 +242,16 @@ async fn happen(place: Place, running: Running, fault: Fault) {
     }
     oracle.tell(format_args!("fault over: {what:?}"));
     if hurts {
-        truth.time.pass(echo(&what)).await;
+        truth.time.pass(echo(&what, lasts)).await;
         oracle.trouble(false);
     }
 }
 
 /// How long a fault goes on to be felt after its end: a server that asks for a pause is given it.
-fn echo(what: &What) -> Duration {
+fn echo(what: &What, lasted: Duration) -> Duration {
     match what {
+        // Its timers are late by as much.
+        What::Suspended { noticed: false } => lasted,
         What::Fails { retry_after_s: Some(wait), .. } | What::Limited { retry_after_s: Some(wait) } => {
             Duration::from_secs(*wait).min(LONGEST_PAUSE)
         }
@@ -346,6 +352,7 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(600);
 const LONGEST_LIFE: Duration = Duration::from_secs(7_200);
 /// The longest pause that a keeper makes because a server asks for one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_ROTATION_S: u32 = 120;
 const MARGIN: Duration = Duration::from_secs(10);
 /// The server says how long a lease lasts in whole seconds, and some milliseconds after it has counted from.
 const ROUNDING: Duration = Duration::from_secs(1);

@@ -244,9 +244,9 @@ impl Holding {
     fn renewed(&mut self, ttl: Duration, sent: Moment, rules: &super::Rules, turn: &mut Turn) -> bool {
         let truncated = ttl < self.terms.increment;
         self.draw = turn.draw;
-        let asked_early = matches!(self.doubt, Some(Doubt::TimeJumped { .. }));
+        let jumped = matches!(self.doubt, Some(Doubt::TimeJumped { .. }));
         turn.out.push(Command::Tell(self.generation, Told::Renewed { ttl, truncated }));
-        if truncated && asked_early && self.trouble.is_none() && self.ends_as_before(sent + ttl) {
+        if truncated && self.doubt.is_some() && self.trouble.is_none() && self.ends_as_before(sent + ttl) {
             // Asked before its time, max TTL says nothing about when to replace it.
             self.doubt = None;
             return false;
@@ -257,7 +257,7 @@ impl Holding {
             turn.out.push(Command::MoveEnd { generation: self.generation, end: self.grant.end });
         }
         // An outage that ends, and a clock that jumps, put a whole fleet in step.
-        let in_step = self.trouble.is_some() || asked_early;
+        let in_step = self.trouble.is_some() || jumped;
         self.grant.spread = if in_step { Spread::InStep } else { Spread::Usual };
         self.doubt = None;
         if self.renewal != Renewal::Impossible {
@@ -267,7 +267,8 @@ impl Holding {
         let settled = self.reasons.has_none_but(Reason::Truncated);
         if truncated && self.renewal != Renewal::CutToItsToken && settled {
             let budget = schedule::drain_budget(rules.drain_budget, self.usual_ttl().unwrap_or_default());
-            let at = schedule::replace_truncated_at(sent, self.usable_until(), budget, self.draw);
+            // By its own end: if its token ends first, nothing that is issued under that token lasts longer.
+            let at = schedule::replace_truncated_at(sent, self.grant.end, budget, self.draw);
             self.reasons.postpone(Reason::Truncated, at.max(turn.now + MOMENT));
         }
         // Where renewals had failed and an issue with them, that issue may succeed as well now: it is tried at once.

@@ -227,10 +227,13 @@ impl Holding {
         self.may_end = self.may_end.max(now + self.terms.increment);
     }
 
-    /// Adds a failure to those before it.
+    /// Adds a failure to those before it. A dead token is another matter than whatever else failed before: only its
+    /// successor helps, so the waits for that begin anew.
     pub(super) fn fail(&mut self, failure: Failure, carried: Carried, now: Moment) {
-        let count = self.trouble.map_or(1, |before| before.count.saturating_add(1));
         let Failure { kind, retry_after, .. } = failure;
+        let is_dead = |kind| kind == ErrorKind::DeadToken;
+        let alike = self.trouble.filter(|before| is_dead(before.kind) == is_dead(kind));
+        let count = alike.map_or(1, |before| before.count.saturating_add(1));
         let since = self.trouble.map_or(self.asked_at, |before| before.since);
         self.trouble = Some(Trouble { count, at: now, since, kind, retry_after, carried });
     }
