@@ -41,9 +41,10 @@ impl Reason {
         Self::Gone,
     ];
 
-    /// Whether a pool or a server may give this reason again and again, so that the issues it causes are counted.
+    /// Whether a pool, a server or a source may give this reason again and again, so that the issues it causes are counted.
     fn costs_budget(self) -> bool {
-        matches!(self, Self::Rejected | Self::UsedUp | Self::ReportedDead | Self::FoundDead | Self::Gone)
+        use Reason::{Changed, FoundDead, Gone, Rejected, ReportedDead, UsedUp};
+        matches!(self, Rejected | Changed | UsedUp | ReportedDead | FoundDead | Gone)
     }
 }
 
