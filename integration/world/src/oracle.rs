@@ -40,8 +40,6 @@ pub(crate) enum Promise {
     NothingInUseIsRevoked,
     /// No secret is called usable for longer than the server keeps it.
     EndsAreTrue,
-    /// Once a secret has a successor, no connection of it is handed out past its end.
-    NothingEndedIsHandedOut,
     /// Each lease and each token that was issued is revoked, has ended, or is reported.
     NothingIsLeft,
     /// At most one issue, one renewal and one revocation are in flight.
@@ -230,10 +228,6 @@ impl Oracle {
         let mut state = lock(&self.state);
         let text = state.trace.text.take().unwrap_or_default();
         (state.counts.clone(), state.violations.clone(), state.trace.hash, text)
-    }
-
-    pub(crate) fn has_violations(&self) -> bool {
-        !lock(&self.state).violations.is_empty()
     }
 }
 

@@ -1,9 +1,10 @@
 //! Many worlds, and what came of them in all.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -17,7 +18,6 @@ use crate::{
     oracle::{Counts, Violation, lines},
     plan::Plan,
     run::{self, Outcome},
-    time::lock,
 };
 
 /// What came of it. The README of this crate says what each number means.
@@ -34,29 +34,38 @@ pub(crate) struct Report {
     failed_otherwise: u64,
     most_users_of_a_role: usize,
     pub(crate) violations: u64,
+    /// All traces in one number: the same worlds leave the same.
+    trace: u64,
     /// The first violation of each seed that broke a promise.
     broken: Vec<String>,
-    faults_by_kind: std::collections::BTreeMap<&'static str, u64>,
-    sometimes: std::collections::BTreeMap<&'static str, u64>,
+    faults_by_kind: BTreeMap<&'static str, u64>,
+    sometimes: BTreeMap<&'static str, u64>,
     #[serde(skip)]
     failures: Vec<(Plan, Violation)>,
 }
 
-/// Runs worlds until so many years have been lived.
+/// Runs worlds until so many years have been lived. The same arguments run the same worlds, however many threads there are.
 pub(crate) fn years(years: f64, from_seed: u64, threads: usize) -> Report {
+    let plan = move |number| draw::plan(from_seed + number, span(number, years));
+    let storms = (0..).scan(0.0, |lived, number| {
+        let enough = *lived >= years;
+        *lived += plan(number).settings.storm_s as f64 / YEAR;
+        (!enough).then_some(number)
+    });
+    let worlds = storms.count() as u64;
     let next = Arc::new(AtomicU64::new(0));
-    let lived = Arc::new(Mutex::new(0.0));
     let (tell, told) = mpsc::channel();
     let workers: Vec<_> = (0..threads.max(1))
         .map(|_| {
-            let (next, lived, tell) = (Arc::clone(&next), Arc::clone(&lived), tell.clone());
+            let (next, tell) = (Arc::clone(&next), tell.clone());
             thread::spawn(move || {
-                while *lock(&lived) < years {
+                loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let plan = draw::plan(from_seed + number, span(number, years));
-                    // Counted before it has lived, so that the same seeds run whichever thread is faster.
+                    if number >= worlds {
+                        return;
+                    }
+                    let plan = plan(number);
                     let outcome = run::run(&plan, false);
-                    *lock(&lived) += outcome.lasted.as_secs_f64() / YEAR;
                     if tell.send((plan, outcome)).is_err() {
                         return;
                     }
@@ -112,6 +121,7 @@ impl Report {
         } = &outcome.counts;
         self.years += outcome.lasted.as_secs_f64() / YEAR;
         self.seeds += 1;
+        self.trace = self.trace.wrapping_add(outcome.trace);
         self.steps += steps;
         self.requests += requests;
         self.rotations += rotations;

@@ -159,8 +159,4 @@ impl State {
     fn ends_at(&mut self, end: Moment) {
         self.next_end = self.next_end.min(end);
     }
-
-    fn share(&mut self, share: f64) -> bool {
-        self.draws.f64() < share
-    }
 }

@@ -108,11 +108,6 @@ impl State {
         self.sessions.values().filter(|session| session.user == user && !session.is_cut).count()
     }
 
-    /// Whether a new connection with these would be let in by a database that is up.
-    pub(crate) fn would_admit(&self, user: &str, password: &str) -> bool {
-        self.users.get(user).is_some_and(|entry| entry.dead.is_none() && entry.password == password)
-    }
-
     pub(crate) fn living_users(&self, role: usize) -> usize {
         self.users.values().filter(|user| user.role == role && user.dead.is_none()).count()
     }

@@ -189,10 +189,6 @@ impl State {
         (of().count(), of().filter(|lease| lease.heard).count())
     }
 
-    pub(crate) fn tokens(&self) -> usize {
-        self.tokens.len()
-    }
-
     /// The end of whatever a user depends on.
     pub(crate) fn end_of(&self, user: &str) -> Option<Moment> {
         let lease = self.leases.values().find(|lease| lease.user == user)?;

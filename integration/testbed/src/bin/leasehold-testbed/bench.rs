@@ -56,6 +56,6 @@ pub(crate) fn run(options: &Options, setup: Setup) -> ExitCode {
 }
 
 /// A code that does not fit is a failure all the same.
-fn exit_code(code: i32) -> ExitCode {
+pub(crate) fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

@@ -9,6 +9,7 @@ mod images;
 mod interrupt;
 mod output;
 mod setup;
+mod simulate;
 mod tests;
 mod up;
 
@@ -39,6 +40,8 @@ enum Command {
     Doctor,
     /// Builds local images of the servers for a container engine that cannot pull the public ones.
     Images(images::Options),
+    /// Lets the real code live in a simulated world, optimized, and compares what it does with what it promises.
+    Simulate(simulate::Options),
     /// Runs every test: unit, doc, integration.
     Test(tests::Options),
     /// Starts the servers and keeps them until Ctrl-C, with the environment to use them from another terminal.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     match &command {
         // Ctrl-C ends what they run, and them with it.
         Command::Bench(options) => return bench::run(options, setup),
+        Command::Simulate(options) => return simulate::run(options),
         Command::Test(options) => return tests::run(options, setup),
         Command::Demo(_) | Command::Doctor | Command::Images(_) | Command::Up(_) => {}
     }
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
             Command::Doctor => doctor::run().await,
             Command::Images(options) => images::run(&options, interrupt).await,
             Command::Up(options) => up::run(&options, setup, interrupt).await,
+            Command::Simulate(options) => simulate::run(&options),
             Command::Test(options) => tests::run(&options, setup),
         }
     })
