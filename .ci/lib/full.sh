@@ -66,7 +66,10 @@ folders() {
   cargo tree --locked --package "$1" --prefix none --format '{p}' | sed -n "s|.*($PWD/\([^)]*\)).*|\1|p" | sort -u
 }
 
-workspace() { sed -n 's/^name = "\(.*\)"/\1/p' crates/*/Cargo.toml examples/*/Cargo.toml integration/*/Cargo.toml; }
+workspace() { names crates/*/Cargo.toml examples/*/Cargo.toml integration/*/Cargo.toml; }
+
+# The name of each manifest's package, which comes before those of its examples and tests.
+names() { sed -s -n '/^\[package\]/,/^\[/s/^name = "\(.*\)"/\1/p' "$@"; }
 
 # The packages that a part tests.
 packages_of() {
@@ -74,7 +77,7 @@ packages_of() {
     properties) echo leasehold-renewal leasehold-vault ;;
     on_containers_suites) echo leasehold-suites ;;
     on_containers_testbed) echo leasehold-testbed ;;
-    on_containers_examples) sed -n 's/^name = "\(.*\)"/\1/p' examples/*/Cargo.toml ;;
+    on_containers_examples) names examples/*/Cargo.toml ;;
     on_containers_*) echo "leasehold-${1#on_containers_}" ;;
     *) workspace ;;
   esac
