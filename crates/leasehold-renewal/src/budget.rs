@@ -64,6 +64,18 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(250);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
+impl Budget {
+    pub(crate) fn canonical(&mut self, canon: &mut crate::canonical::Canon) {
+        let Self { most, interval, follows_ttl, used, refill_at } = self;
+        canon.plain((*most, *interval, *follows_ttl, *used));
+        if *used == 0 {
+            *refill_at = Moment::NEVER;
+        }
+        canon.moment(refill_at);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -3,6 +3,8 @@
 pub mod blocking;
 mod budget;
 mod builder;
+#[cfg(test)]
+mod canonical;
 mod facts;
 mod guarded;
 mod keeper;

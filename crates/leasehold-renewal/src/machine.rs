@@ -303,7 +303,7 @@ impl Machine {
         let id = self.id();
         self.hands.issuing = Some(Asked { id, sent: turn.now });
         self.pace.last_request = turn.now;
-        self.pace.last_issue = turn.now;
+        self.pace.changes.issue_leaves(turn.now);
         turn.out.push(Command::Issue(id));
     }
 

@@ -50,6 +50,22 @@ const SLOWEST: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
+impl Rejections {
+    pub(crate) fn canonical(&mut self, now: Moment, canon: &mut crate::canonical::Canon) {
+        if self.not_before.is_some_and(|at| at + self.pause.max(QUIET) <= now) {
+            *self = Self { verified: self.verified, ..Self::default() };
+        }
+        let Self { verified, replaced, not_before, pause } = self;
+        *verified = verified.filter(|generation| canon.speaks_of(*generation));
+        verified.iter_mut().for_each(|generation| canon.generation(generation));
+        // Ten times doubled, the pause is longer than a third of the longest TTL of the search.
+        canon.count(replaced, 10);
+        not_before.iter_mut().for_each(|at| canon.moment(at));
+        canon.plain((verified.is_some(), not_before.is_some(), *pause));
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

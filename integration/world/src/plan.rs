@@ -108,7 +108,7 @@ pub(crate) enum What {
     TokenRevoked,
     /// The role is edited: its TTL from now on.
     RoleEdited { role: usize, ttl_s: u64, renewable: bool },
-    /// The host sleeps, and notices it or not.
+    /// The host sleeps and notices it; or, if it is not noticed, the process stands still.
     Suspended { noticed: bool },
     /// The wall clock is stepped each second.
     WallClockSteps,

@@ -214,12 +214,12 @@ async fn happen(place: Place, running: Running, fault: Fault) {
         What::UserDropped { role } => truth.now().drop_users(role),
         What::SessionsCut => truth.now().cut_sessions(),
         What::RotatedByHand { role } => truth.now().rotate_by_hand(role),
-        What::Suspended { noticed } => {
+        What::Suspended { noticed: true } => {
             truth.time.suspend(lasts);
-            if noticed {
-                truth.time.tell_of_a_jump();
-            }
+            truth.time.tell_of_a_jump();
         }
+        // The timers that were to fire meanwhile fire all at once.
+        What::Suspended { noticed: false } => tokio::time::advance(lasts).await,
         What::WallClockSteps => {
             let until = truth.time.now() + lasts;
             while truth.time.now() < until {
@@ -242,16 +242,14 @@ async fn happen(place: Place, running: Running, fault: Fault) {
     }
     oracle.tell(format_args!("fault over: {what:?}"));
     if hurts {
-        truth.time.pass(echo(&what, lasts)).await;
+        truth.time.pass(echo(&what)).await;
         oracle.trouble(false);
     }
 }
 
 /// How long a fault goes on to be felt after its end: a server that asks for a pause is given it.
-fn echo(what: &What, lasted: Duration) -> Duration {
+fn echo(what: &What) -> Duration {
     match what {
-        // Its timers are late by as much.
-        What::Suspended { noticed: false } => lasted,
         What::Fails { retry_after_s: Some(wait), .. } | What::Limited { retry_after_s: Some(wait) } => {
             Duration::from_secs(*wait).min(LONGEST_PAUSE)
         }
@@ -320,8 +318,9 @@ fn look(place: &Place, index: usize, current: &Current<Credentials>, unready: &R
     };
     let user = issued.secret().username();
     let claimed = issued.usable_until();
+    // One that has been dead for an hour is forgotten.
     let killed =
-        truth.now().user(user).and_then(|user| user.dead).is_some_and(|(_, how)| how == How::ByOthers);
+        truth.now().user(user).is_none_or(|user| user.dead.is_some_and(|(_, how)| how == How::ByOthers));
     let is_dynamic = !user.starts_with("static-");
     let end = issued.secret().end(truth).unwrap_or(now);
     if is_dynamic && !killed && claimed > now && claimed > end + ROUNDING {

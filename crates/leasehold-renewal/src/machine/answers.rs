@@ -55,6 +55,9 @@ impl Machine {
             next.same_again = holding.same_again.saturating_add(1);
         }
         let before = std::mem::replace(holding, next);
+        if before.reasons.has(Reason::Changed) {
+            self.pace.changes.followed(sent, granted.terms.usual_ttl());
+        }
         self.pace.budget.adapt(granted.terms.usual_ttl());
         if granted.terms.made == Made::ByOthers {
             // Nothing was made for us, and the refused one is another matter: the next may be read at once.
@@ -247,8 +250,9 @@ impl Holding {
         let jumped = matches!(self.doubt, Some(Doubt::TimeJumped { .. }));
         turn.out.push(Command::Tell(self.generation, Told::Renewed { ttl, truncated }));
         if truncated && self.doubt.is_some() && self.trouble.is_none() && self.ends_as_before(sent + ttl) {
-            // Asked before its time, max TTL says nothing about when to replace it.
+            // Asked before its time, max TTL says nothing about when to replace it. It may end a little later than was known.
             self.doubt = None;
+            self.may_end = self.may_end.max(sent + ttl);
             return false;
         }
         if !ttl.is_zero() {

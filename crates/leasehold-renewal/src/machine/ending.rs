@@ -150,3 +150,18 @@ impl Machine {
 
 /// The share of a shut-down's time in which users may still go by themselves; the rest is for revoking.
 const SHARE_OF_USERS: f64 = 0.7;
+
+#[cfg(test)]
+impl Ending {
+    pub(super) fn canonical(&mut self, canon: &mut crate::canonical::Canon) {
+        let Self { deadline, users_until, asked } = self;
+        canon.moment(deadline);
+        canon.moment(users_until);
+        canon.plain(std::mem::discriminant(asked));
+    }
+
+    /// Whether only an issue in flight is waited for, and nobody waits for the end.
+    pub(super) fn waits_for_an_issue_alone(&self) -> bool {
+        self.asked == AskedBy::Answered
+    }
+}

@@ -47,8 +47,9 @@ enum LastRenewal {
 /// Whether the policy lets a token revoke.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Revoker {
-    /// The policy that does not: remembered, so that each lease does not cost two requests.
-    forbidden: Option<PolicyOf>,
+    /// The policy that does not, and until when that is believed: remembered, so that each lease does not cost two requests,
+    /// and not for ever, because somebody may mend the policy while the token lives on.
+    forbidden: Option<(PolicyOf, Moment)>,
     said: Once,
 }
 
@@ -64,6 +65,12 @@ enum PolicyOf {
 impl Default for Revoker {
     fn default() -> Self {
         Self { forbidden: None, said: Once::Unsaid }
+    }
+}
+
+impl Revoker {
+    fn forbids(&self, policy: PolicyOf, now: Moment) -> bool {
+        self.forbidden.is_some_and(|(forbids, until)| forbids == policy && now < until)
     }
 }
 
@@ -206,7 +213,7 @@ impl Machine {
             if old.end.max(old.may_end).min(token) <= turn.now {
                 turn.say(Line::EndedByItself(generation));
                 self.forget(index, None, turn);
-            } else if self.revoker.forbidden == Some(old.policy) {
+            } else if self.revoker.forbids(old.policy, turn.now) {
                 self.forget(index, Some(Told::Revoked { alone: false }), turn);
             } else if self.is_too_late(turn.now) {
                 return;
@@ -239,7 +246,8 @@ impl Machine {
             ErrorKind::LeaseGone | ErrorKind::DeadToken => self.done_with(asked, with_its_token, turn),
             ErrorKind::Denied => {
                 let old = self.old.iter().find(|old| old.generation == asked.generation);
-                self.revoker.forbidden = old.map(|old| old.policy);
+                let until = turn.now + LONGEST_WAIT_FOR_AN_OPERATOR;
+                self.revoker.forbidden = old.map(|old| (old.policy, until));
                 if self.revoker.said.say() {
                     turn.say(Line::NotAllowedToRevoke);
                 }
@@ -297,3 +305,6 @@ fn concerns_all(kind: ErrorKind) -> bool {
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_BETWEEN: Duration = Duration::from_secs(30);
 const LONGEST_WAIT_FOR_AN_OPERATOR: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod canonical;

@@ -11,8 +11,8 @@ use crate::{budget::Budget, rejections::Rejections};
 pub(crate) struct Pace {
     /// When the last issue or renewal left: the next one keeps its distance.
     pub(super) last_request: Moment,
-    /// When the last issue left: a change that the provider tells keeps a longer distance from it.
-    pub(super) last_issue: Moment,
+    /// When a change that the provider tells may be heard again.
+    pub(super) changes: Changes,
     /// How fast a refused secret is replaced.
     pub(super) rejections: Rejections,
     /// How many are issued because those before were refused or had ended.
@@ -23,6 +23,33 @@ pub(crate) struct Pace {
     pub(super) over_budget: Once,
     /// Whether renewals are denied by the policy, as those of the generation before were.
     pub(super) renewals: Policy,
+}
+
+/// The changes that the provider told, each of which was followed by an issue. They have a pace of their own and cost no
+/// budget: otherwise a source that flaps would use up what a token needs that has died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// From when on the next one is heard.
+    pub(super) from: Moment,
+    /// When the last one was followed.
+    pub(super) last: Moment,
+    pub(super) in_a_row: u32,
+}
+
+impl Changes {
+    /// An issue leaves, for whatever reason.
+    pub(super) fn issue_leaves(&mut self, now: Moment) {
+        self.from = self.from.max(now + BETWEEN_CHANGES);
+    }
+
+    /// A change was followed, and the distance to the next one doubles: from a second to a sixth of the TTL.
+    pub(super) fn followed(&mut self, sent: Moment, ttl: Option<Duration>) {
+        let is_another_matter = self.last + QUIET <= sent;
+        self.in_a_row = if is_another_matter { 1 } else { self.in_a_row.saturating_add(1) };
+        self.last = sent;
+        let longest = ttl.map_or(SLOWEST_CHANGES, |ttl| (ttl / 6).clamp(BETWEEN_CHANGES, SLOWEST_CHANGES));
+        self.from = sent + BETWEEN_CHANGES.saturating_mul(1 << (self.in_a_row - 1).min(16)).min(longest);
+    }
 }
 
 /// Whether something was said, so that it is said once.
@@ -50,7 +77,7 @@ impl Pace {
     pub(crate) fn new(budget: Budget, now: Moment) -> Self {
         Self {
             last_request: now.earlier(SPACING),
-            last_issue: now.earlier(BETWEEN_CHANGES),
+            changes: Changes { from: now, last: now.earlier(QUIET), in_a_row: 0 },
             rejections: Rejections::default(),
             budget,
             next_look: now,
@@ -91,6 +118,9 @@ pub(super) const SPACING: Duration = Duration::from_millis(250);
 pub(super) const BETWEEN_CHANGES: Duration = Duration::from_secs(1);
 /// Events of one moment are all heard before the first of them is acted on.
 pub(super) const MOMENT: Duration = Duration::from_millis(10);
+/// After so long without a change the next one is another matter.
+const QUIET: Duration = Duration::from_secs(300);
+const SLOWEST_CHANGES: Duration = Duration::from_secs(600);
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const SHORTEST_BETWEEN_LOOKS: Duration = Duration::from_secs(30);

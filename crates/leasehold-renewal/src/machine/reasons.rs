@@ -41,10 +41,9 @@ impl Reason {
         Self::Gone,
     ];
 
-    /// Whether a pool, a server or a source may give this reason again and again, so that the issues it causes are counted.
+    /// Whether a pool or a server may give this reason again and again, so that the issues it causes are counted.
     fn costs_budget(self) -> bool {
-        use Reason::{Changed, FoundDead, Gone, Rejected, ReportedDead, UsedUp};
-        matches!(self, Rejected | Changed | UsedUp | ReportedDead | FoundDead | Gone)
+        matches!(self, Self::Rejected | Self::UsedUp | Self::ReportedDead | Self::FoundDead | Self::Gone)
     }
 }
 
@@ -116,5 +115,12 @@ impl Reasons {
 
     fn iter(&self) -> impl Iterator<Item = (Reason, Moment)> {
         Reason::ALL.into_iter().zip(self.0).filter(|(_, at)| *at != Moment::NEVER)
+    }
+}
+
+#[cfg(test)]
+impl Reasons {
+    pub(super) fn canonical(&mut self, canon: &mut crate::canonical::Canon) {
+        self.0.iter_mut().for_each(|at| canon.moment(at));
     }
 }

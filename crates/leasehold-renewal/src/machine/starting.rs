@@ -111,3 +111,17 @@ impl Machine {
 
 /// How long before the bound the last attempt of a start leaves.
 const LAST_ATTEMPT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+impl Starting {
+    pub(super) fn canonical(&mut self, canon: &mut crate::canonical::Canon) {
+        let Self { gives_up, failures, again, told } = self;
+        if let GivesUp::At(end) = gives_up {
+            canon.moment(end);
+        }
+        // Twelve times doubled, the back-off is longer than the slowest pace.
+        canon.count(failures, 12);
+        canon.moment(again);
+        canon.plain((std::mem::discriminant(gives_up), *told));
+    }
+}

@@ -4,6 +4,7 @@ mod checks;
 mod facts;
 mod plan;
 mod properties;
+mod search;
 mod server;
 mod stories;
 mod transitions;

@@ -28,7 +28,7 @@ pub(super) fn all(step: &Step<'_>) {
     without_events_a_step_comes_within_a_bound(step);
 }
 
-fn holding(machine: &Machine) -> Option<&Holding> {
+pub(super) fn holding(machine: &Machine) -> Option<&Holding> {
     match &machine.phase {
         Phase::Holding(holding) => Some(holding),
         Phase::Starting(_) | Phase::Ending(_) | Phase::Over => None,
@@ -204,11 +204,8 @@ fn what_ends_is_over_in_time(step: &Step<'_>) {
     let Phase::Ending(_) = step.after.machine.phase else { return };
     let Some(deadline) = step.after.seen.deadline else { return };
     let issue_is_left = step.after.machine.hands.issuing.is_some();
-    let late = if step.after.seen.set_aside.is_empty() {
-        deadline
-    } else {
-        deadline.max(step.after.seen.set_aside_at) + SHUTDOWN_BOUND
-    };
+    let late =
+        step.after.seen.set_aside_at.map_or(deadline, |set_aside| deadline.max(set_aside) + SHUTDOWN_BOUND);
     assert!(issue_is_left || step.after.now < late, "it should have been over at {late:?}");
 }
 
@@ -225,12 +222,7 @@ fn without_events_a_step_comes_within_a_bound(step: &Step<'_>) {
     if hands.issuing.is_some() || hands.renewing.is_some() {
         return;
     }
-    let nothing_to_do = held.grant.ttl.is_none()
-        && held.terms.poll.is_none()
-        && held.reasons.is_empty()
-        && held.trouble.is_none();
-    let under_a_token = held.token.is_some_and(|token| token.end != Moment::NEVER);
-    if nothing_to_do && !under_a_token {
+    if has_nothing_to_do(held) {
         return;
     }
     let now = step.after.now;
@@ -239,4 +231,13 @@ fn without_events_a_step_comes_within_a_bound(step: &Step<'_>) {
     let bound = longest.unwrap_or_default() + LONGEST_QUIET;
     let wait = now.until(step.after.machine.next_wake());
     assert!(wait <= bound, "the next step comes in {wait:?}, later than {bound:?}");
+}
+
+/// Whether only an event can give it something to do: it does not end and is not polled, and no token above it ends.
+pub(super) fn has_nothing_to_do(held: &Holding) -> bool {
+    held.grant.ttl.is_none()
+        && held.terms.poll.is_none()
+        && held.reasons.is_empty()
+        && held.trouble.is_none()
+        && held.token.is_none_or(|token| token.end == Moment::NEVER)
 }

@@ -14,7 +14,7 @@ use super::{
 pub(super) struct Facts {
     pub(super) bounds: BTreeMap<u32, Moment>,
     /// When the last grant was set aside.
-    pub(super) set_aside_at: Moment,
+    pub(super) set_aside_at: Option<Moment>,
     pub(super) let_go: BTreeSet<Generation>,
     pub(super) set_aside: BTreeSet<Generation>,
     pub(super) forgotten: BTreeSet<Generation>,
@@ -28,10 +28,10 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn new(now: Moment) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             bounds: BTreeMap::new(),
-            set_aside_at: now,
+            set_aside_at: None,
             let_go: BTreeSet::new(),
             set_aside: BTreeSet::new(),
             forgotten: BTreeSet::new(),
@@ -62,7 +62,7 @@ impl World {
             match command {
                 Command::Publish { generation, .. } => _ = facts.published.insert(*generation),
                 Command::SetAside { generation, .. } => {
-                    facts.set_aside_at = self.now;
+                    facts.set_aside_at = Some(self.now);
                     facts.set_aside.insert(*generation);
                 }
                 Command::Forget(generation) => _ = facts.forgotten.insert(*generation),

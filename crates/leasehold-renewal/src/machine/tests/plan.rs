@@ -49,7 +49,7 @@ pub(super) enum Under {
 }
 
 /// One thing that happens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Happens {
     /// The machine is woken when it wants to be, or so much later.
     Wake {
@@ -82,7 +82,7 @@ pub(super) enum Hand {
     Revocation,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Reply {
     /// As asked; an issue is the same secret again where there is one.
     Done {

@@ -60,6 +60,14 @@ fn a_renewal_that_hung_may_have_been_carried_out_at_the_end_of_its_bound() {
 }
 
 #[test]
+fn a_truncated_renewal_that_ends_as_before_may_end_a_little_later() {
+    // Time has jumped, and the server is asked 1.5 s after the grant. The end that it tells is 0.3 s later than before.
+    let issued = Happens::Answer(Hand::Issue, Reply::Truncated(0.5));
+    let renewed = Happens::Answer(Hand::Renewal, Reply::Truncated(0.48));
+    story(60, &[issued, Happens::TimeJumped, WOKEN, renewed, Happens::Unread, WOKEN]);
+}
+
+#[test]
 fn the_same_secret_again_may_still_live_as_long_as_a_renewal_that_was_not_answered() {
     // The issue leaves first, the renewal hangs beside it, and the issue is answered last.
     let refused = Happens::Answer(Hand::Renewal, Reply::Fails(ErrorKind::Sealed, None));

@@ -1,7 +1,7 @@
 //! The table of transitions, which is checked in: a changed transition is a changed line of it.
 
 mod rows;
-mod words;
+pub(super) mod words;
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
@@ -28,6 +28,11 @@ fn the_table_of_transitions_is_the_one_that_is_checked_in() {
         table == checked_in,
         "transitions.txt differs from line {line} on:\n  is  {is:?}\n  was {was:?}\nIf that is meant, run this test with {WRITE}=1."
     );
+}
+
+/// The names of the rows, in their order.
+pub(super) fn row_names() -> impl Iterator<Item = String> {
+    rows::all().into_iter().map(|row| row.name)
 }
 
 fn table() -> String {

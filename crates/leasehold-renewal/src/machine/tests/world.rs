@@ -64,7 +64,7 @@ impl World {
             token,
             few_uses: false,
             truth: BTreeMap::new(),
-            seen: Facts::new(now),
+            seen: Facts::new(),
         };
         let mut before = world.clone();
         before.machine.hands = Hands::default();

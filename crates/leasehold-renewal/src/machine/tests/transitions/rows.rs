@@ -58,8 +58,8 @@ pub(super) fn all() -> Vec<Row> {
         rows.push(holding("no reason", flight, is_issuing, is_renewing, |_| {}));
     }
     for (name, doubt) in [("in doubt: refused", false), ("in doubt: time jumped", true)] {
-        for (flight, is_issuing, is_renewing) in &FLIGHTS[..2] {
-            rows.push(holding(name, flight, *is_issuing, *is_renewing, |holding| {
+        for (flight, is_issuing, is_renewing) in FLIGHTS {
+            rows.push(holding(name, flight, is_issuing, is_renewing, |holding| {
                 let at = NOW + Duration::from_millis(10);
                 holding.doubt = Some(if doubt { Doubt::TimeJumped { at } } else { Doubt::Refused { at } });
             }));
@@ -170,6 +170,8 @@ fn endings() -> Vec<Row> {
     let issuing = ended(|machine| machine.hands.issuing = Some(Asked { id: Id(2), sent: NOW }));
     let mut revoking = idle.clone();
     step(&mut revoking, super::Event::LetGo(CURRENT));
+    let mut both = issuing.clone();
+    step(&mut both, super::Event::LetGo(CURRENT));
     let mut late = fresh();
     late.phase = Phase::Ending(Ending::of_a_late_issue());
     let mut over = fresh();
@@ -179,6 +181,7 @@ fn endings() -> Vec<Row> {
         ("ENDING, in use, nothing in flight", idle),
         ("ENDING, in use, issuing", issuing),
         ("ENDING, in use, revoking", revoking),
+        ("ENDING, in use, issuing and revoking", both),
         ("ENDING, nothing left but an issue", late),
         ("OVER", over),
     ]

@@ -9,7 +9,7 @@ use super::super::super::{
 };
 
 /// The words of a variant's name.
-pub(super) fn reason(name: &str) -> String {
+pub(in super::super) fn reason(name: &str) -> String {
     match name {
         "gaveuprenewing" => "gave up renewing".to_owned(),
         "loginlapsed" => "login lapsed".to_owned(),
