@@ -97,7 +97,7 @@ fn faults(streams: Streams, settings: &Settings) -> Vec<Fault> {
     let mut faults = Vec::new();
     for kind in chosen {
         let mut draws = streams.named(&format!("fault {kind}"));
-        let rate = log_uniform(&mut draws, 1, MOST_OF_A_KIND);
+        let rate = log_uniform(&mut draws, 1, if settings.storm_s < 100 * DAY { 30 } else { 300 });
         for _ in 0..rate {
             let at_ms = draws.u64(storm_ms / 20..=storm_ms);
             // Many are short and few are as long as a life, because both sides of each bound are of interest.
@@ -175,4 +175,3 @@ fn log_uniform(draws: &mut Rng, least: u64, most: u64) -> u64 {
 }
 
 const DAY: u64 = 86_400;
-const MOST_OF_A_KIND: u64 = 30;

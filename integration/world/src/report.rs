@@ -87,11 +87,11 @@ pub(crate) fn years(years: f64, from_seed: u64, threads: usize) -> Report {
     report
 }
 
-/// A fifth of the worlds last a year or weeks where there are years to be lived; most last hours, where most happens.
+/// Where many years are to be lived, two worlds of five last one; most others last hours, where most happens.
 fn span(number: u64, years: f64) -> Span {
     match number % 20 {
-        0 if years >= 5.0 => Span::Year,
-        5 | 10 | 15 if years >= 0.5 => Span::Weeks,
+        0..8 if years >= 5.0 => Span::Year,
+        8..11 if years >= 0.5 => Span::Weeks,
         _ => Span::Hours,
     }
 }

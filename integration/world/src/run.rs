@@ -230,6 +230,7 @@ async fn happen(place: Place, running: Running, fault: Fault) {
         What::Rejections { role } => reject(&place, &running, role, lasts).await,
         _ => {
             truth.now().weather.push(what);
+            truth.changed.notify_waiters();
             if what == What::DatabaseDown {
                 truth.now().cut_sessions();
             }
@@ -238,6 +239,8 @@ async fn happen(place: Place, running: Running, fault: Fault) {
             if let Some(place) = now.weather.iter().position(|other| *other == what) {
                 now.weather.remove(place);
             }
+            drop(now);
+            truth.changed.notify_waiters();
         }
     }
     oracle.tell(format_args!("fault over: {what:?}"));

@@ -11,6 +11,7 @@ use std::{
 
 use fastrand::Rng;
 use leasehold_core::clock::Moment;
+use tokio::sync::Notify;
 
 use crate::{
     plan::{Login, Made, Settings, What},
@@ -24,6 +25,8 @@ pub(crate) use vault::{Answer, Given};
 pub(crate) struct Truth {
     pub(crate) time: Arc<Time>,
     state: Mutex<State>,
+    /// A fault has begun or ended.
+    pub(crate) changed: Notify,
 }
 
 pub(crate) struct State {
@@ -117,7 +120,7 @@ impl Truth {
             draws: streams.named("server"),
         };
         state.make_static_users();
-        Arc::new(Self { time, state: Mutex::new(state) })
+        Arc::new(Self { time, state: Mutex::new(state), changed: Notify::new() })
     }
 
     /// What is true now: all that was to end before this moment has ended.

@@ -43,8 +43,12 @@ impl<P> Watched<P> {
     }
 
     async fn flaps(&self) {
-        while !self.truth.now().is(|what| matches!(what, What::SourceFlaps)) {
-            self.truth.time.pass(LOOK_EVERY).await;
+        loop {
+            let changed = self.truth.changed.notified();
+            if self.truth.now().is(|what| matches!(what, What::SourceFlaps)) {
+                return;
+            }
+            changed.await;
         }
     }
 }
@@ -129,5 +133,3 @@ impl Known for leasehold_core::Credentials {
         truth.now().end_of(self.username())
     }
 }
-
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
