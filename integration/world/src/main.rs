@@ -46,6 +46,9 @@ struct Cli {
     /// Runs this kept plan only.
     #[arg(long, conflicts_with_all = ["years", "seed"])]
     plan: Option<PathBuf>,
+    /// Ends the storm of a single run after so many seconds.
+    #[arg(long)]
+    until: Option<u64>,
     /// Tells the story of a single run.
     #[arg(long)]
     trace: bool,
@@ -99,11 +102,16 @@ fn simulate(cli: &Cli) -> Result<bool> {
 }
 
 fn single(cli: &Cli, plan: &Plan) -> Result<Report> {
-    let outcome = run::run(plan, cli.trace);
+    let mut plan = plan.clone();
+    if let Some(until) = cli.until {
+        plan.settings.storm_s = plan.settings.storm_s.min(until);
+        plan.faults.retain(|fault| fault.at_ms < until * 1_000);
+    }
+    let outcome = run::run(&plan, cli.trace);
     if cli.trace {
         writeln!(std::io::stdout().lock(), "{}", outcome.story)?;
     }
-    Ok(Report::of(plan, &outcome))
+    Ok(Report::of(&plan, &outcome))
 }
 
 fn keep(cli: &Cli, report: &Report) -> Result<()> {

@@ -55,9 +55,6 @@ impl Machine {
             next.same_again = holding.same_again.saturating_add(1);
         }
         let before = std::mem::replace(holding, next);
-        if before.reasons.has(Reason::Changed) {
-            self.pace.changes.followed(sent, granted.terms.usual_ttl());
-        }
         self.pace.budget.adapt(granted.terms.usual_ttl());
         if granted.terms.made == Made::ByOthers {
             // Nothing was made for us, and the refused one is another matter: the next may be read at once.

@@ -7,7 +7,7 @@ use leasehold_core::{ErrorKind, Generation, clock::Moment};
 use super::{
     Carried, Failure, Granted, Line, Pace, Seen, Terms, TokenSeen, Turn,
     event::{TokenCaps, TokenState},
-    pace::{self, MOMENT, Once},
+    pace::{self, Heard, MOMENT, Once},
     reasons::{Reason, Reasons},
     schedule::{LONGEST_RETRY_AFTER, SAME_END},
 };
@@ -209,7 +209,8 @@ impl Holding {
 
     /// However often the provider says that it has another, issues keep their distance.
     pub(super) fn listens_for_changes_from(&self, is_issuing: bool, pace: &Pace) -> Moment {
-        let about_to_ask = self.reasons.has(Reason::Changed) && self.trouble.is_none();
+        let is_untried = pace.changes.heard == Heard::AndNotYetTried;
+        let about_to_ask = self.reasons.has(Reason::Changed) && (self.trouble.is_none() || is_untried);
         if is_issuing || about_to_ask { Moment::NEVER } else { pace.changes.from }
     }
 

@@ -66,6 +66,7 @@ impl Machine {
         }
         holding.reasons.add(Reason::Changed, turn.now + MOMENT);
         holding.begin_anew();
+        self.pace.changes.hear(turn.now, holding.usual_ttl());
     }
 
     pub(super) fn time_jumped(&mut self, turn: &Turn) {

@@ -25,30 +25,40 @@ pub(crate) struct Pace {
     pub(super) renewals: Policy,
 }
 
-/// The changes that the provider told, each of which was followed by an issue. They have a pace of their own and cost no
-/// budget: otherwise a source that flaps would use up what a token needs that has died.
+/// The changes that the provider told. They have a pace of their own and cost no budget: otherwise a source that flaps would
+/// use up the issues that a secret needs which has died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Changes {
     /// From when on the next one is heard.
     pub(super) from: Moment,
-    /// When the last one was followed.
+    /// When the last one was heard.
     pub(super) last: Moment,
     pub(super) in_a_row: u32,
+    pub(super) heard: Heard,
+}
+
+/// Whether an issue was tried for the change that was heard last. Before that another change is no news: it would only begin
+/// anew what is about to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    AndTried,
+    AndNotYetTried,
 }
 
 impl Changes {
     /// An issue leaves, for whatever reason.
     pub(super) fn issue_leaves(&mut self, now: Moment) {
+        self.heard = Heard::AndTried;
         self.from = self.from.max(now + BETWEEN_CHANGES);
     }
 
-    /// A change was followed, and the distance to the next one doubles: from a second to a sixth of the TTL.
-    pub(super) fn followed(&mut self, sent: Moment, ttl: Option<Duration>) {
-        let is_another_matter = self.last + QUIET <= sent;
+    /// A change is heard, and the distance to the next one doubles: from a second to a sixth of the TTL.
+    pub(super) fn hear(&mut self, now: Moment, ttl: Option<Duration>) {
+        let is_another_matter = self.last + QUIET <= now;
         self.in_a_row = if is_another_matter { 1 } else { self.in_a_row.saturating_add(1) };
-        self.last = sent;
         let longest = ttl.map_or(SLOWEST_CHANGES, |ttl| (ttl / 6).clamp(BETWEEN_CHANGES, SLOWEST_CHANGES));
-        self.from = sent + BETWEEN_CHANGES.saturating_mul(1 << (self.in_a_row - 1).min(16)).min(longest);
+        self.from = now + BETWEEN_CHANGES.saturating_mul(1 << (self.in_a_row - 1).min(16)).min(longest);
+        (self.last, self.heard) = (now, Heard::AndNotYetTried);
     }
 }
 
@@ -77,7 +87,7 @@ impl Pace {
     pub(crate) fn new(budget: Budget, now: Moment) -> Self {
         Self {
             last_request: now.earlier(SPACING),
-            changes: Changes { from: now, last: now.earlier(QUIET), in_a_row: 0 },
+            changes: Changes { from: now, last: now.earlier(QUIET), in_a_row: 0, heard: Heard::AndTried },
             rejections: Rejections::default(),
             budget,
             next_look: now,

@@ -175,6 +175,7 @@ impl Pace {
         canon.moment_within(&mut changes.from, SPACING);
         canon.moment(&mut changes.last);
         canon.count(&mut changes.in_a_row, 11);
+        canon.plain(discriminant(&changes.heard));
         canon.moment_within(next_look, Duration::ZERO);
         canon.plain((discriminant(over_budget), discriminant(renewals)));
         rejections.canonical(now, canon);
