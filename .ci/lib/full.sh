@@ -2,8 +2,8 @@
 # when it last passed keeps that result, so a run that was stopped goes on where it was.
 
 RESULTS=${CARGO_TARGET_DIR:-target}/ci/full
-PARTS=(each properties msrv soak long on_containers_suites on_containers_sqlx on_containers_deadpool on_containers_bb8
-  on_containers_diesel on_containers_examples on_containers_testbed)
+PARTS=(each properties search world old_bugs_of_findings old_bugs_of_before msrv soak long on_containers_suites
+  on_containers_sqlx on_containers_deadpool on_containers_bb8 on_containers_diesel on_containers_examples on_containers_testbed)
 PART_SECONDS=1800
 
 full() {
@@ -75,6 +75,8 @@ names() { sed -s -n '/^\[package\]/,/^\[/s/^name = "\(.*\)"/\1/p' "$@"; }
 packages_of() {
   case $1 in
     properties) echo leasehold-renewal leasehold-vault ;;
+    search) echo leasehold-renewal ;;
+    world | old_bugs_*) echo leasehold-world ;;
     on_containers_suites) echo leasehold-suites ;;
     on_containers_testbed) echo leasehold-testbed ;;
     on_containers_examples) names examples/*/Cargo.toml ;;
@@ -96,6 +98,19 @@ properties() {
   # shellcheck disable=SC2046
   PROPTEST_CASES=25600 cargo nextest run $(everything) -E 'package(leasehold-renewal) + package(leasehold-vault) & kind(lib)'
 }
+
+# A million states of the keeper's machine and more, each with every event that can happen in it.
+search() { LEASEHOLD_LONG=1 cargo test --release --locked --package leasehold-renewal --lib search -- --nocapture; }
+
+# A hundred simulated years, from seeds that the commit chooses: new ones each time.
+world() {
+  cargo testbed simulate --years 100 --from-seed $((16#$(git rev-parse HEAD | cut -c1-8))) --threads "$(nproc)" --json
+}
+
+# Old bugs, put back one at a time: the world finds each within a minute. What was found keeps its result.
+old_bugs_of_findings() { integration/world/mutants/run.sh $(old_bugs 'A*' 'K*' 'R*' 'W*'); }
+old_bugs_of_before() { integration/world/mutants/run.sh $(old_bugs 'M*'); }
+old_bugs() { (cd integration/world/mutants && ls -- ${@/%/.patch} 2>/dev/null | sed 's/\.patch$//'); }
 
 # What each crate declares as its rust-version, where those toolchains are.
 msrv() {

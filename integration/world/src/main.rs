@@ -14,6 +14,8 @@ mod server;
 mod service;
 mod shrink;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod time;
 mod truth;
 mod watched;

@@ -1,0 +1,97 @@
+//! Kept plans, fixed seeds, and the sameness of two runs. New seeds are for `bash .ci/run full`, so that an old bug never
+//! stands in the way of an unrelated change.
+
+use std::{fs, path::PathBuf};
+
+use crate::{
+    draw::{self, Span},
+    plan::{Plan, VERSION},
+    report::Report,
+    run::run,
+};
+
+/// Every plan that a finding or an old bug left, in the order of their names.
+fn kept_plans() -> Vec<(String, Plan)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("plans");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let read = |path: PathBuf| {
+        let plan: Plan = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        (path.file_stem().unwrap().to_str().unwrap().to_owned(), plan)
+    };
+    files.into_iter().map(read).collect()
+}
+
+fn keeps_every_promise(plan: &Plan, name: &str) {
+    let outcome = run(plan, false);
+    assert_eq!(outcome.violations, [], "{name}");
+}
+
+/// Each shows a bug that was there. A part of them is one test, so that the parts run beside each other.
+fn run_kept(part: usize) {
+    let plans = kept_plans();
+    assert!(plans.len() > 20, "the plans are kept in a folder beside the sources");
+    for (name, plan) in plans.into_iter().skip(part).step_by(PARTS) {
+        assert_eq!(plan.version, VERSION, "{name}");
+        keeps_every_promise(&plan, &name);
+    }
+}
+
+#[test]
+fn kept_plans_break_no_promise_first_part() {
+    run_kept(0);
+}
+
+#[test]
+fn kept_plans_break_no_promise_second_part() {
+    run_kept(1);
+}
+
+#[test]
+fn kept_plans_break_no_promise_third_part() {
+    run_kept(2);
+}
+
+/// Short worlds, because these are not optimized: with the swarm that each seed draws.
+fn run_seeds(seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let mut plan = draw::plan(seed, Span::Hours);
+        plan.settings.storm_s = plan.settings.storm_s.min(1_800);
+        plan.faults.retain(|fault| fault.at_ms < plan.settings.storm_s * 1_000);
+        keeps_every_promise(&plan, &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn fixed_seeds_break_no_promise_first_part() {
+    run_seeds(0..6);
+}
+
+#[test]
+fn fixed_seeds_break_no_promise_second_part() {
+    run_seeds(6..12);
+}
+
+#[test]
+fn a_plan_is_the_same_after_it_was_written_and_read() {
+    for seed in 0..200 {
+        for span in [Span::Hours, Span::Weeks, Span::Year] {
+            let plan = draw::plan(seed, span);
+            assert_eq!(plan, draw::plan(seed, span), "seed {seed}");
+            let text = serde_json::to_string(&plan).unwrap();
+            let read: Plan = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), text, "seed {seed}");
+        }
+    }
+}
+
+/// A world in which nothing can go right is seen to break promises: an oracle that sees nothing proves nothing.
+#[test]
+fn an_outage_that_nobody_calls_one_is_seen() {
+    let (_, mut plan) = kept_plans().into_iter().find(|(_, plan)| plan.faults.is_empty()).unwrap();
+    plan.settings.login.ttl_s = 0;
+    let report = Report::of(&plan, &run(&plan, false));
+    assert!(report.violations > 0, "{report}");
+}
+
+const PARTS: usize = 3;
