@@ -6,7 +6,7 @@ use fastrand::Rng;
 use leasehold_core::clock::Moment;
 
 use crate::{
-    oracle::{Oracle, Promise},
+    oracle::{Oracle, Promise, Trouble},
     plan::{self, What},
     pool::{Pool, Slot},
     truth::{How, Refusal, Truth},
@@ -53,6 +53,10 @@ impl Caller {
         let Err(refusal) = connection.query() else { return };
         let dead = self.truth.now().user(&connection.user).and_then(|user| user.dead);
         match (refusal, dead) {
+            (Refusal::OutOfStep, _) => {
+                let about = format_args!("{}: it read the answer to the question of another", self.name);
+                self.oracle.violated(Promise::QueriesSucceed, about);
+            }
             (Refusal::Credentials, Some((at, how))) => {
                 self.user_was_dead(&connection.user, at, how, asked_at)
             }
@@ -72,6 +76,11 @@ impl Caller {
         let is_excused = match how {
             How::ByUs => false,
             How::Expired => self.oracle.was_in_trouble(at.earlier(in_time)),
+            How::NotRenewed => {
+                // It is renewed while no successor is issued, and renewals that fail give way to issues a quarter before the end.
+                let in_time = (lived.until(at) / 8).max(Duration::from_secs(10)) + self.drain;
+                self.oracle.was_in(Trouble::Renewals, at.earlier(in_time))
+            }
             How::ByOthers => {
                 let notice = self
                     .plan

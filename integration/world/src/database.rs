@@ -17,11 +17,24 @@ pub(crate) struct Connection {
     truth: Arc<Truth>,
     session: SessionId,
     pub(crate) user: String,
+    /// Whether an answer is still to come for which nobody waits any more: whoever asks next would read it.
+    is_out_of_step: bool,
 }
 
 impl Connection {
     pub(crate) fn query(&self) -> std::result::Result<(), Refusal> {
+        if self.is_out_of_step {
+            return Err(Refusal::OutOfStep);
+        }
         self.truth.now().query(self.session)
+    }
+
+    /// As a query, but the answer takes its time, and whoever waits for it may go.
+    pub(crate) async fn ask(&mut self) -> std::result::Result<(), Refusal> {
+        self.is_out_of_step = true;
+        slowly(&self.truth).await;
+        self.is_out_of_step = false;
+        self.query()
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -39,14 +52,10 @@ impl Connect for Driver {
     type Connection = Connection;
 
     async fn connect(&self, credentials: &Credentials) -> Result<Connection> {
-        let slow = self.0.now().weather.iter().find_map(|what| match what {
-            What::HandshakesSlow { millis } => Some(*millis),
-            _ => None,
-        });
-        self.0.time.pass(Duration::from_millis(slow.unwrap_or(3))).await;
+        slowly(&self.0).await;
         let (user, password) = (credentials.username(), credentials.password().expose_secret());
         let session = self.0.now().connect(user, password).map_err(error)?;
-        Ok(Connection { truth: Arc::clone(&self.0), session, user: user.to_owned() })
+        Ok(Connection { truth: Arc::clone(&self.0), session, user: user.to_owned(), is_out_of_step: false })
     }
 
     async fn check(&self, connection: &mut Connection) -> Result<()> {
@@ -54,7 +63,7 @@ impl Connect for Driver {
     }
 
     async fn ask(&self, connection: &mut Connection) -> Result<()> {
-        connection.query().map_err(error)
+        connection.ask().await.map_err(error)
     }
 
     async fn end(&self, connection: &mut Connection) -> bool {
@@ -67,9 +76,18 @@ impl Connect for Driver {
     }
 }
 
+/// The time that the database takes.
+async fn slowly(truth: &Arc<Truth>) {
+    let slow = truth.now().weather.iter().find_map(|what| match what {
+        What::HandshakesSlow { millis } => Some(*millis),
+        _ => None,
+    });
+    truth.time.pass(Duration::from_millis(slow.unwrap_or(3))).await;
+}
+
 pub(crate) fn error(refusal: Refusal) -> Error {
     let kind = match refusal {
-        Refusal::Down | Refusal::Cut => ErrorKind::DatabaseUnavailable,
+        Refusal::Down | Refusal::Cut | Refusal::OutOfStep => ErrorKind::DatabaseUnavailable,
         Refusal::Full => ErrorKind::DatabaseFull,
         Refusal::Credentials => ErrorKind::CredentialsRefused,
     };

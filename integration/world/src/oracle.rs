@@ -50,10 +50,16 @@ pub(crate) enum Promise {
     FewRequests,
     /// Without faults the service is ready.
     ReadyInCalm,
+    /// Long after the last fault no request fails for long.
+    HealthyInCalm,
+    /// A token that the server calls dead, and whose login it refuses, is not called ready.
+    DeadIsNotReady,
     /// After the last fault everything is healthy within a bound.
     Heals,
     /// A role has few users, whatever happens.
     FewUsers,
+    /// A pool has one session more than it has places, at most.
+    FewSessions,
     /// A shut-down returns by its deadline.
     StopsInTime,
     /// Nothing panics, and no loop goes on at one moment.
@@ -64,6 +70,17 @@ pub(crate) enum Promise {
 pub(crate) enum Actor {
     Login,
     Role(usize),
+}
+
+/// The trouble that a fault is, and that excuses what it may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Any fault at all.
+    Any,
+    /// It may cost queries or lives.
+    Costs,
+    /// It may keep what lives from being renewed.
+    Renewals,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +118,16 @@ struct State {
     last_request: BTreeMap<Actor, Moment>,
     hour: BTreeMap<Actor, (Moment, u32)>,
     lost: BTreeMap<Actor, u32>,
-    /// How much trouble that may legitimately cost something is under way, and when the last was.
-    troubles: u32,
-    trouble_until: Since,
+    /// How much trouble of each kind is under way, and when the last was.
+    troubles: [(u32, Since); 3],
+    dead: Option<Dead>,
+}
+
+/// A token that the server has called dead.
+struct Dead {
+    token: String,
+    /// When a login was refused since.
+    refused: Vec<Moment>,
 }
 
 /// The moment of the last trouble.
@@ -163,17 +187,43 @@ impl Oracle {
         change(&mut lock(&self.state).counts);
     }
 
-    /// Trouble that may cost something begins or ends.
-    pub(crate) fn trouble(&self, is_on: bool) {
-        let mut state = lock(&self.state);
-        state.troubles = if is_on { state.troubles + 1 } else { state.troubles - 1 };
-        let until = if state.troubles > 0 { Moment::NEVER } else { self.time.now() };
-        state.trouble_until = Since(until);
+    /// Trouble begins or ends.
+    pub(crate) fn trouble(&self, of: Trouble, is_on: bool) {
+        let now = self.time.now();
+        let (count, until) = &mut lock(&self.state).troubles[of as usize];
+        *count = if is_on { *count + 1 } else { *count - 1 };
+        *until = Since(if *count > 0 { Moment::NEVER } else { now });
     }
 
-    /// Whether there was trouble at `since` or after it.
+    /// Whether there was trouble that may cost something at `since` or after it.
     pub(crate) fn was_in_trouble(&self, since: Moment) -> bool {
-        lock(&self.state).trouble_until.0 >= since
+        self.was_in(Trouble::Costs, since)
+    }
+
+    /// Whether there was such trouble at `since` or after it.
+    pub(crate) fn was_in(&self, of: Trouble, since: Moment) -> bool {
+        lock(&self.state).troubles[of as usize].1.0 >= since
+    }
+
+    /// An answer has reached the service.
+    pub(crate) fn heard(&self, asked: Asked, token: &str, status: u16) {
+        let now = self.time.now();
+        let dead = &mut lock(&self.state).dead;
+        match (asked, status, &mut *dead) {
+            (Asked::LookUp, 403, Some(dead)) if dead.token == token => {}
+            (Asked::LookUp, 403, _) => *dead = Some(Dead { token: token.to_owned(), refused: Vec::new() }),
+            (Asked::Login, 200, _) => *dead = None,
+            (Asked::Login, 403, Some(dead)) => dead.refused.push(now),
+            _ => {}
+        }
+    }
+
+    /// Whether the server has called this token dead, and refused more than one login before `since`: the first may have left
+    /// before anybody told the keeper.
+    pub(crate) fn is_dead_and_refused(&self, token: &str, since: Moment) -> bool {
+        let state = lock(&self.state);
+        let dead = state.dead.as_ref().filter(|dead| dead.token == token);
+        dead.and_then(|dead| dead.refused.get(1)).is_some_and(|at| *at <= since)
     }
 
     pub(crate) fn request(&self, actor: Actor, asked: Asked) {

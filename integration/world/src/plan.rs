@@ -120,7 +120,7 @@ pub(crate) enum What {
     UserDropped { role: usize },
     /// Every open session is cut.
     SessionsCut,
-    /// Handshakes take so long.
+    /// Handshakes take so long, and so do the answers to questions.
     HandshakesSlow { millis: u64 },
     /// The source of the JWT says that it has another, again and again.
     SourceFlaps,

@@ -233,8 +233,8 @@ impl Slots for Pool {
     }
 
     async fn ask(&self, slot: &mut Slot) -> Result<()> {
-        let Some(connection) = slot.connection.as_ref() else { return Ok(()) };
-        connection.query().map_err(crate::database::error)
+        let Some(connection) = slot.connection.as_mut() else { return Ok(()) };
+        connection.ask().await.map_err(crate::database::error)
     }
 
     async fn terminate(&self, old: &Arc<Issued<Credentials>>) -> Result<usize> {

@@ -1,17 +1,14 @@
 //! Runs one plan: builds the world, lets the faults happen, heals everything, and looks whether all is well.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
-use leasehold_core::{Credentials, Current, ErrorKind, Generation, Result, Status, clock::Moment};
+use leasehold_core::{
+    Credentials, Current, ErrorKind, ExposeSecret as _, Generation, Health, Result, Status,
+};
 use tokio::task::LocalSet;
 
 use crate::{
-    oracle::{Counts, Oracle, Promise, Violation},
+    oracle::{Counts, Oracle, Promise, Trouble, Violation},
     plan::{Fault, Made, Plan, What},
     service::{Place, Rotating, Running, Service},
     streams::Streams,
@@ -71,7 +68,7 @@ impl World {
         }
         let looks = tokio::task::spawn_local(looks(self.place.clone(), Rc::clone(&self.running)));
         self.storm().await;
-        self.place.truth.time.pass(self.bound()).await;
+        self.place.truth.time.pass(bound(&self.place.plan)).await;
         self.place.oracle.tell(format_args!("the calm after the storm is over"));
         looks.abort();
         self.is_healthy_soon().await;
@@ -110,7 +107,7 @@ impl World {
         let Place { oracle, .. } = &self.place;
         oracle.count(|counts| *counts.faults.entry("restart").or_default() += 1);
         oracle.tell(format_args!("the service restarts"));
-        oracle.trouble(true);
+        ALL_TROUBLE.iter().for_each(|of| oracle.trouble(*of, true));
         let service = self.running.borrow_mut().take();
         if let Some(service) = service {
             let _ = service.stop(&self.place).await;
@@ -118,17 +115,7 @@ impl World {
         if let Err(error) = self.begin().await {
             oracle.violated(Promise::Heals, format_args!("a start in trouble failed: {error}"));
         }
-        oracle.trouble(false);
-    }
-
-    /// How long it may take until all is well: the longest wait between attempts, and what a role needs to come round.
-    fn bound(&self) -> Duration {
-        let longest = self.place.plan.settings.roles.iter().map(|role| match role.made {
-            Made::Dynamic { ttl_s, .. } => ttl_s,
-            Made::Static { period_s } => period_s,
-        });
-        let longest = longest.max().unwrap_or_default().max(self.place.plan.settings.login.ttl_s);
-        LONGEST_BACK_OFF * 2 + Duration::from_secs(longest).min(LONGEST_LIFE)
+        ALL_TROUBLE.iter().for_each(|of| oracle.trouble(*of, false));
     }
 
     /// After the calm all is well, but for a rotation that may be under way.
@@ -196,16 +183,24 @@ impl World {
     }
 }
 
+/// How long it may take until all is well: the longest wait between attempts, and what a role needs to come round.
+fn bound(plan: &Plan) -> Duration {
+    let longest = plan.settings.roles.iter().map(|role| match role.made {
+        Made::Dynamic { ttl_s, .. } => ttl_s,
+        Made::Static { period_s } => period_s,
+    });
+    let longest = longest.max().unwrap_or_default().max(plan.settings.login.ttl_s);
+    LONGEST_BACK_OFF * 2 + Duration::from_secs(longest).min(LONGEST_LIFE)
+}
+
 /// One fault, from its beginning to its end.
 async fn happen(place: Place, running: Running, fault: Fault) {
     let Place { truth, oracle, .. } = &place;
     let what = fault.what;
     oracle.count(|counts| *counts.faults.entry(what.name()).or_default() += 1);
     oracle.tell(format_args!("fault: {what:?} for {} ms", fault.for_ms));
-    let hurts = hurts(&what);
-    if hurts {
-        oracle.trouble(true);
-    }
+    let trouble = trouble(&what);
+    trouble.iter().for_each(|of| oracle.trouble(*of, true));
     let lasts = Duration::from_millis(fault.for_ms);
     match what {
         What::LeaseRevoked { role } => truth.now().revoke_leases(role),
@@ -244,10 +239,10 @@ async fn happen(place: Place, running: Running, fault: Fault) {
         }
     }
     oracle.tell(format_args!("fault over: {what:?}"));
-    if hurts {
+    if trouble.contains(&Trouble::Costs) {
         truth.time.pass(echo(&what)).await;
-        oracle.trouble(false);
     }
+    trouble.iter().for_each(|of| oracle.trouble(*of, false));
 }
 
 /// How long a fault goes on to be felt after its end: a server that asks for a pause is given it.
@@ -260,18 +255,20 @@ fn echo(what: &What) -> Duration {
     }
 }
 
-/// Whether a fault may legitimately cost queries or lives. The others must cost nothing.
-fn hurts(what: &What) -> bool {
-    !matches!(
-        what,
+/// The trouble that a fault is: it may legitimately cost queries or lives, or it must cost nothing.
+fn trouble(what: &What) -> &'static [Trouble] {
+    match what {
         What::WallClockSteps
-            | What::SourceFlaps
-            | What::Rejections { .. }
-            | What::RevocationsDenied
-            | What::RenewalsDenied
-            | What::RotatedByHand { .. }
-            | What::RoleEdited { .. }
-    )
+        | What::SourceFlaps
+        | What::Rejections { .. }
+        | What::RevocationsDenied
+        | What::RenewalsDenied
+        | What::RotatedByHand { .. }
+        | What::RoleEdited { .. } => &[Trouble::Any],
+        // While nothing is issued, what lives is renewed all the same.
+        What::Limited { .. } => &[Trouble::Any, Trouble::Costs],
+        _ => ALL_TROUBLE,
+    }
 }
 
 async fn reject(place: &Place, running: &Running, role: usize, lasts: Duration) {
@@ -301,19 +298,45 @@ async fn looks(place: Place, running: Running) {
         Made::Static { period_s } => period_s,
     });
     let every = Duration::from_secs(shortest.min().unwrap_or(60)) / 40;
-    let unready = RefCell::new(None::<Moment>);
     loop {
         place.truth.time.pass(every.max(Duration::from_millis(200))).await;
         let handles = running.borrow().as_ref().map(Service::currents).unwrap_or_default();
         for (index, current) in handles {
-            look(&place, index, &current, &unready);
+            look(&place, index, &current);
+        }
+        if let Some(service) = &*running.borrow() {
+            look_at_requests(&place, service);
         }
         place.truth.now().bury();
     }
 }
 
-fn look(place: &Place, index: usize, current: &Current<Credentials>, unready: &RefCell<Option<Moment>>) {
-    let Place { truth, oracle, .. } = place;
+/// Whether requests succeed where nothing is in their way, and whether the death of a token shows.
+fn look_at_requests(place: &Place, service: &Service) {
+    let Place { truth, oracle, plan, .. } = place;
+    let now = truth.time.now();
+    let healths = service.roles.iter().map(|role| role.keeper.health()).chain([service.token.health()]);
+    if !oracle.was_in(Trouble::Any, now.earlier(bound(plan))) {
+        for Health { status, .. } in healths {
+            if let Status::Degraded { since, error } = status
+                && since > LONGEST_FAILURE
+            {
+                oracle.violated(Promise::HealthyInCalm, format_args!("for {since:?}: {error}"));
+            }
+        }
+    }
+    let token = service.token.current().get();
+    let refused = token.is_ok_and(|token| {
+        let value = token.secret().value().expose_secret();
+        oracle.is_dead_and_refused(value, now.earlier(Duration::from_secs(1)))
+    });
+    if refused && service.token.health().is_ready(MARGIN) {
+        oracle.violated(Promise::DeadIsNotReady, format_args!("the token is dead, and no login succeeds"));
+    }
+}
+
+fn look(place: &Place, index: usize, current: &Current<Credentials>) {
+    let Place { truth, oracle, plan, .. } = place;
     let now = truth.time.now();
     let Ok(issued) = current.get() else {
         oracle.violated(Promise::NothingIsDisplaced, format_args!("role {index} has no value"));
@@ -333,13 +356,13 @@ fn look(place: &Place, index: usize, current: &Current<Credentials>, unready: &R
     }
     let is_ready = current.health().is_ready(MARGIN);
     let lives = truth.now().user(user).is_some_and(|user| user.dead.is_none());
-    if is_ready || !lives {
-        *unready.borrow_mut() = None;
-    } else if !oracle.was_in_trouble(now.earlier(LONGEST_BACK_OFF)) {
-        let since = *unready.borrow_mut().get_or_insert(now);
-        if since.until(now) > Duration::from_secs(5) || is_dynamic {
-            oracle.violated(Promise::ReadyInCalm, format_args!("role {index}: {:?}", current.health()));
-        }
+    if !is_ready && lives && !oracle.was_in_trouble(now.earlier(LONGEST_BACK_OFF)) {
+        oracle.violated(Promise::ReadyInCalm, format_args!("role {index}: {:?}", current.health()));
+    }
+    let sessions = truth.now().most_sessions(index);
+    let places: usize = plan.settings.roles[index].pools.iter().map(|pool| pool.size + 1).sum();
+    if sessions > places {
+        oracle.violated(Promise::FewSessions, format_args!("role {index} has {sessions} sessions"));
     }
     let users = truth.now().living_users(index);
     oracle.count(|counts| counts.most_users_of_a_role = counts.most_users_of_a_role.max(users));
@@ -354,6 +377,9 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(600);
 const LONGEST_LIFE: Duration = Duration::from_secs(7_200);
 /// The longest pause that a keeper makes because a server asks for one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Where nothing is in its way, a failure is mended by the next request.
+const LONGEST_FAILURE: Duration = Duration::from_secs(10);
+const ALL_TROUBLE: &[Trouble] = &[Trouble::Any, Trouble::Costs, Trouble::Renewals];
 const LONGEST_ROTATION_S: u32 = 120;
 const MARGIN: Duration = Duration::from_secs(10);
 /// The server says how long a lease lasts in whole seconds, and some milliseconds after it has counted from.

@@ -156,6 +156,8 @@ impl Transport for Server {
         if self.hits(cut) {
             self.oracle.lost(actor, asked, &given);
             bytes.truncate(bytes.len() / 2);
+        } else {
+            self.oracle.heard(asked, &call.token, answer.0);
         }
         Ok(response(answer.0, bytes, None))
     }

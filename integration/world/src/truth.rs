@@ -40,6 +40,7 @@ pub(crate) struct State {
     statics: BTreeMap<usize, Static>,
     users: BTreeMap<String, User>,
     sessions: BTreeMap<u64, Session>,
+    most_sessions: BTreeMap<usize, usize>,
     /// When the next token or lease ends, or the next password is replaced.
     next_end: Moment,
     issued: u64,
@@ -93,6 +94,8 @@ struct Session {
 pub(crate) enum How {
     /// Its lease, or the token above it, ended by itself.
     Expired,
+    /// As before, but the server would have renewed the lease.
+    NotRenewed,
     /// The service revoked its lease, or the token above it.
     ByUs,
     /// An operator did, or somebody dropped it.
@@ -114,6 +117,7 @@ impl Truth {
             statics: BTreeMap::new(),
             users: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            most_sessions: BTreeMap::new(),
             next_end: Moment::NEVER,
             issued: 0,
             places,
@@ -143,9 +147,13 @@ impl State {
             return;
         }
         let ended = self.leases.iter().filter(|(_, lease)| lease.end <= self.now);
-        let ended: Vec<_> = ended.map(|(id, lease)| (id.clone(), lease.end)).collect();
-        for (id, end) in ended {
-            self.end_lease(&id, end, How::Expired);
+        let how = |lease: &Lease| {
+            let could_go_on = lease.renewable && lease.end + Duration::from_secs(1) < lease.max_end;
+            if could_go_on { How::NotRenewed } else { How::Expired }
+        };
+        let ended: Vec<_> = ended.map(|(id, lease)| (id.clone(), lease.end, how(lease))).collect();
+        for (id, end, how) in ended {
+            self.end_lease(&id, end, how);
         }
         let ended = self.tokens.iter().filter(|(_, token)| token.end <= self.now);
         let ended: Vec<_> = ended.map(|(value, token)| (value.clone(), token.end)).collect();

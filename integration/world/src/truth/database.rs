@@ -17,6 +17,8 @@ pub(crate) enum Refusal {
     Credentials,
     /// The session was cut.
     Cut,
+    /// The answer to an older question came.
+    OutOfStep,
 }
 
 impl State {
@@ -51,10 +53,24 @@ impl State {
         let entry = self.users.get_mut(user).filter(|user| user.dead.is_none() && user.password == password);
         let Some(entry) = entry else { return Err(Refusal::Credentials) };
         entry.sessions += 1;
+        let role = entry.role;
         self.issued += 1;
         let id = self.issued;
         self.sessions.insert(id, Session { user: user.to_owned(), is_cut: false });
+        let open = self.sessions_of_role(role);
+        let most = self.most_sessions.entry(role).or_default();
+        *most = open.max(*most);
         Ok(SessionId(id))
+    }
+
+    fn sessions_of_role(&self, role: usize) -> usize {
+        let is_of = |name: &str| self.users.get(name).is_some_and(|user| user.role == role);
+        self.sessions.values().filter(|session| !session.is_cut && is_of(&session.user)).count()
+    }
+
+    /// The most sessions that the users of a role had open at a time.
+    pub(crate) fn most_sessions(&self, role: usize) -> usize {
+        self.most_sessions.get(&role).copied().unwrap_or_default()
     }
 
     /// Runs a query in a session.
