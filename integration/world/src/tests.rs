@@ -1,7 +1,7 @@
 //! Kept plans, fixed seeds, and the sameness of two runs. New seeds are for `bash .ci/run full`, so that an old bug never
 //! stands in the way of an unrelated change.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process::Command};
 
 use crate::{
     draw::{self, Span},
@@ -92,6 +92,22 @@ fn an_outage_that_nobody_calls_one_is_seen() {
     plan.settings.login.ttl_s = 0;
     let report = Report::of(&plan, &run(&plan, false));
     assert!(report.violations > 0, "{report}");
+}
+
+/// A change that an old bug's patch no longer fits is to redo that patch too.
+#[test]
+fn every_old_bug_can_be_put_back() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let patches = fs::read_dir(root.join("integration/world/mutants")).unwrap();
+    let patches = patches.map(|entry| entry.unwrap().path());
+    let patches: Vec<_> =
+        patches.filter(|path| path.extension().is_some_and(|extension| extension == "patch")).collect();
+    assert!(patches.len() > 20, "{patches:?}");
+    for patch in patches {
+        let answer = Command::new("git").args(["apply", "--check"]).arg(&patch).current_dir(&root).output();
+        let answer = answer.unwrap();
+        assert!(answer.status.success(), "{patch:?}: {}", String::from_utf8_lossy(&answer.stderr));
+    }
 }
 
 const PARTS: usize = 3;
