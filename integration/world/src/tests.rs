@@ -37,20 +37,23 @@ fn run_kept(part: usize) {
     }
 }
 
-#[test]
-fn kept_plans_break_no_promise_first_part() {
-    run_kept(0);
+macro_rules! kept_plans_break_no_promise {
+    ($($name:ident = $part:literal),*) => {
+        $(#[test]
+        fn $name() {
+            run_kept($part);
+        })*
+    };
 }
 
-#[test]
-fn kept_plans_break_no_promise_second_part() {
-    run_kept(1);
-}
-
-#[test]
-fn kept_plans_break_no_promise_third_part() {
-    run_kept(2);
-}
+kept_plans_break_no_promise!(
+    kept_plans_break_no_promise_first_part = 0,
+    kept_plans_break_no_promise_second_part = 1,
+    kept_plans_break_no_promise_third_part = 2,
+    kept_plans_break_no_promise_fourth_part = 3,
+    kept_plans_break_no_promise_fifth_part = 4,
+    kept_plans_break_no_promise_sixth_part = 5
+);
 
 /// Short worlds, because these are not optimized: with the swarm that each seed draws.
 fn run_seeds(seeds: std::ops::Range<u64>) {
@@ -110,4 +113,4 @@ fn every_old_bug_can_be_put_back() {
     }
 }
 
-const PARTS: usize = 3;
+const PARTS: usize = 6;
