@@ -128,9 +128,9 @@ fn kinds() -> Vec<Draw> {
     }
     vec![
         |_, _| What::Refused,
-        |draws, _| What::RequestsLost { share: draws.f64() },
-        |draws, _| What::AnswersLost { share: draws.f64() },
-        |draws, _| What::AnswersCut { share: draws.f64() },
+        |draws, _| What::RequestsLost { share: share(draws) },
+        |draws, _| What::AnswersLost { share: share(draws) },
+        |draws, _| What::AnswersCut { share: share(draws) },
         |_, _| What::Hangs,
         |draws, _| What::Slow { millis: draws.u64(100..=12_000) },
         |draws, _| What::Fails {
@@ -163,6 +163,11 @@ fn kinds() -> Vec<Draw> {
         |_, _| What::CallersHold,
         |_, _| What::Restart,
     ]
+}
+
+/// In thousandths, so that it is the same after it was written and read.
+fn share(draws: &mut Rng) -> f64 {
+    f64::from(draws.u32(0..=1_000)) / 1_000.0
 }
 
 fn pick<T: Copy>(draws: &mut Rng, from: &[T]) -> T {

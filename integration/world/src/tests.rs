@@ -6,7 +6,6 @@ use std::{fs, path::PathBuf, process::Command};
 use crate::{
     draw::{self, Span},
     plan::{Plan, VERSION},
-    report::Report,
     run::run,
 };
 
@@ -86,15 +85,6 @@ fn a_plan_is_the_same_after_it_was_written_and_read() {
             assert_eq!(serde_json::to_string(&read).unwrap(), text, "seed {seed}");
         }
     }
-}
-
-/// A world in which nothing can go right is seen to break promises: an oracle that sees nothing proves nothing.
-#[test]
-fn an_outage_that_nobody_calls_one_is_seen() {
-    let (_, mut plan) = kept_plans().into_iter().find(|(_, plan)| plan.faults.is_empty()).unwrap();
-    plan.settings.login.ttl_s = 0;
-    let report = Report::of(&plan, &run(&plan, false));
-    assert!(report.violations > 0, "{report}");
 }
 
 /// A change that an old bug's patch no longer fits is to redo that patch too.
