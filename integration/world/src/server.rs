@@ -68,7 +68,7 @@ impl Server {
     }
 
     fn carry_out(&self, call: &Call) -> (Answer, Given) {
-        if let Some(answer) = self.from_cache(call) {
+        if let Some(answer) = self.answer_of_the_cache(call) {
             return answer;
         }
         let mut truth = self.truth.now();
@@ -90,7 +90,7 @@ impl Server {
         (answer, Given::Nothing)
     }
 
-    fn from_cache(&self, call: &Call) -> Option<(Answer, Given)> {
+    fn answer_of_the_cache(&self, call: &Call) -> Option<(Answer, Given)> {
         if !self.is(|what| matches!(what, What::Cache)) {
             return None;
         }
