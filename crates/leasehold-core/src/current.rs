@@ -105,6 +105,7 @@ impl<S> Current<S> {
         &self,
         census: impl Fn() -> Vec<(Generation, usize)> + Send + Sync + 'static,
     ) {
+        // Counts are asked for and not pushed by the pool, because a count that is pushed is old, or costs a timer.
         let before = self.shared.take_census(self.reader);
         self.shared.state().censuses.push((self.reader, Arc::new(census)));
         drop(before);

@@ -14,7 +14,7 @@ use std::{
 use leasehold_core::{
     Current, Error, Generation, Grant, Provider, Record, Renewed, Result, Revoked, Uses,
     clock::{Clock, Moment, nap},
-    publish::{Channel, Mail, Publisher, Rejection},
+    publish::{self, Channel, Mail, Publisher, Rejection},
 };
 use tokio::sync::oneshot;
 
@@ -43,7 +43,7 @@ pub(crate) fn spawn<P: Provider + 'static>(
 ) -> Started<P::Secret> {
     let (tell, started) = oneshot::channel();
     let Channel { publisher, farewells, rejections, current } =
-        leasehold_core::publish::channel(&provider.name(), Arc::clone(&settings.clock));
+        publish::channel(&provider.name(), Arc::clone(&settings.clock));
     let Builder { clock, drain_budget, shutdown_bound, start_policy: start, issue_budget } = settings;
     let rules = Rules { drain_budget, shutdown_bound, start };
     let pace = Pace::new(Budget::new(issue_budget, None), clock.now());

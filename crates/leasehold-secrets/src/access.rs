@@ -106,8 +106,9 @@ impl Access {
         Ok(token)
     }
 
-    /// Waits until there is another token than the one that the last answer said is dead: what hangs from no token is woken
-    /// by no successor, and a dead one is asked with ever more slowly.
+    /// Waits until there is another token than the one that the last answer said is dead. A dead one is asked with ever more
+    /// slowly, and the keeper hears of a successor only if the secret in use hangs from that token: a static role's hangs from
+    /// none, and where an outage outlasts several tokens, an issue is refused under one that the keeper does not know.
     pub(crate) async fn revived(&self) {
         let dead = *self.dead();
         let mut newer = self.token.clone();

@@ -75,8 +75,6 @@ impl Provider for DatabaseRole {
         self.access.revoke(of).await
     }
 
-    // The token in use may be another than the one above the secret, whose successor is an event of the keeper's: where an
-    // outage outlasts several tokens, an issue is refused under one that the keeper does not know.
     async fn changed(&self, _: &Record<Credentials>) {
         self.access.revived().await
     }

@@ -101,21 +101,13 @@ fn faults(streams: Streams, settings: &Settings) -> Vec<Fault> {
         for _ in 0..rate {
             let at_ms = draws.u64(storm_ms / 20..=storm_ms);
             // Many are short and few are as long as a life, because both sides of each bound are of interest.
-            let longest = shortest_life(settings).saturating_mul(2_000).min(storm_ms / 4).max(2_000);
+            let longest = settings.shortest_life_s().saturating_mul(2_000).min(storm_ms / 4).max(2_000);
             let for_ms = log_uniform(&mut draws, 100, longest);
             faults.push(Fault { at_ms, for_ms, what: kinds[kind](&mut draws, settings) });
         }
     }
     faults.sort_by_key(|fault| fault.at_ms);
     faults
-}
-
-fn shortest_life(settings: &Settings) -> u64 {
-    let lives = settings.roles.iter().map(|role| match role.made {
-        Made::Dynamic { ttl_s, .. } => ttl_s,
-        Made::Static { period_s } => period_s,
-    });
-    lives.min().unwrap_or(60)
 }
 
 type Draw = fn(&mut Rng, &Settings) -> What;
@@ -146,7 +138,7 @@ fn kinds() -> Vec<Draw> {
         |_, _| What::TokenRevoked,
         |draws, settings| {
             let role = any_role(draws, settings);
-            let ttl_s = (shortest_life(settings).max(10) as f64 * (0.5 + draws.f64() * 2.0)) as u64;
+            let ttl_s = (settings.shortest_life_s().max(10) as f64 * (0.5 + draws.f64() * 2.0)) as u64;
             What::RoleEdited { role, ttl_s, renewable: draws.f64() < 0.8 }
         },
         |draws, _| What::Suspended { noticed: draws.bool() },

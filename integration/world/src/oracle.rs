@@ -117,9 +117,8 @@ struct State {
     trace: Trace,
     last_request: BTreeMap<Actor, Moment>,
     hour: BTreeMap<Actor, (Moment, u32)>,
-    lost: BTreeMap<Actor, u32>,
     /// How much trouble of each kind is under way, and when the last was.
-    troubles: [(u32, Since); 3],
+    troubles: [(u32, Option<Moment>); 3],
     dead: Option<Dead>,
 }
 
@@ -128,16 +127,6 @@ struct Dead {
     token: String,
     /// When a login was refused since.
     refused: Vec<Moment>,
-}
-
-/// The moment of the last trouble.
-#[derive(Clone, Copy, Debug)]
-struct Since(Moment);
-
-impl Default for Since {
-    fn default() -> Self {
-        Self(Moment::from_nanos(0))
-    }
 }
 
 /// The story so far: its hash always, its text if it was asked for.
@@ -192,7 +181,7 @@ impl Oracle {
         let now = self.time.now();
         let (count, until) = &mut lock(&self.state).troubles[of as usize];
         *count = if is_on { *count + 1 } else { *count - 1 };
-        *until = Since(if *count > 0 { Moment::NEVER } else { now });
+        *until = Some(if *count > 0 { Moment::NEVER } else { now });
     }
 
     /// Whether there was trouble that may cost something at `since` or after it.
@@ -202,7 +191,7 @@ impl Oracle {
 
     /// Whether there was such trouble at `since` or after it.
     pub(crate) fn was_in(&self, of: Trouble, since: Moment) -> bool {
-        lock(&self.state).troubles[of as usize].1.0 >= since
+        lock(&self.state).troubles[of as usize].1.is_some_and(|until| until >= since)
     }
 
     /// An answer has reached the service.
@@ -261,7 +250,7 @@ impl Oracle {
         self.tell(format_args!("{actor} is answered {}: {asked:?}, {given:?}", answer.0));
     }
 
-    pub(crate) fn lost(&self, actor: Actor, asked: Asked, given: &Given) {
+    pub(crate) fn lost(&self, actor: Actor, asked: Asked) {
         self.tell(format_args!("the answer to {actor} is lost: {asked:?}"));
         self.sometimes(match asked {
             Asked::Login | Asked::Issue => "an issue's answer is lost",
@@ -269,9 +258,6 @@ impl Oracle {
             Asked::Revoke => "a revocation's answer is lost",
             Asked::Read | Asked::LookUp => "a read's answer is lost",
         });
-        if *given != Given::Nothing {
-            *lock(&self.state).lost.entry(actor).or_default() += 1;
-        }
     }
 
     pub(crate) fn finish(&self) -> (Counts, Vec<Violation>, u64, String) {

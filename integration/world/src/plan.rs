@@ -53,6 +53,26 @@ pub(crate) enum Made {
     Static { period_s: u64 },
 }
 
+impl Made {
+    /// For how long a secret of this role is good, in seconds.
+    pub(crate) fn life_s(self) -> u64 {
+        match self {
+            Self::Dynamic { ttl_s, .. } => ttl_s,
+            Self::Static { period_s } => period_s,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn shortest_life_s(&self) -> u64 {
+        self.roles.iter().map(|role| role.made.life_s()).min().unwrap_or(60)
+    }
+
+    pub(crate) fn longest_life_s(&self) -> u64 {
+        self.roles.iter().map(|role| role.made.life_s()).max().unwrap_or_default()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pool {
     pub(crate) size: usize,

@@ -14,7 +14,6 @@ use crate::{
     streams::Streams,
     time::Time,
     truth::{How, Truth},
-    watched::Known,
 };
 
 /// What came of a plan.
@@ -185,11 +184,7 @@ impl World {
 
 /// How long it may take until all is well: the longest wait between attempts, and what a role needs to come round.
 fn bound(plan: &Plan) -> Duration {
-    let longest = plan.settings.roles.iter().map(|role| match role.made {
-        Made::Dynamic { ttl_s, .. } => ttl_s,
-        Made::Static { period_s } => period_s,
-    });
-    let longest = longest.max().unwrap_or_default().max(plan.settings.login.ttl_s);
+    let longest = plan.settings.longest_life_s().max(plan.settings.login.ttl_s);
     LONGEST_BACK_OFF * 2 + Duration::from_secs(longest).min(LONGEST_LIFE)
 }
 
@@ -293,11 +288,7 @@ async fn reject(place: &Place, running: &Running, role: usize, lasts: Duration) 
 
 /// Looks at the service again and again, and compares what it claims with the truth.
 async fn looks(place: Place, running: Running) {
-    let shortest = place.plan.settings.roles.iter().map(|role| match role.made {
-        Made::Dynamic { ttl_s, .. } => ttl_s,
-        Made::Static { period_s } => period_s,
-    });
-    let every = Duration::from_secs(shortest.min().unwrap_or(60)) / 40;
+    let every = Duration::from_secs(place.plan.settings.shortest_life_s()) / 40;
     loop {
         place.truth.time.pass(every.max(Duration::from_millis(200))).await;
         let handles = running.borrow().as_ref().map(Service::currents).unwrap_or_default();
@@ -348,7 +339,7 @@ fn look(place: &Place, index: usize, current: &Current<Credentials>) {
     let killed =
         truth.now().user(user).is_none_or(|user| user.dead.is_some_and(|(_, how)| how == How::ByOthers));
     let is_dynamic = !user.starts_with("static-");
-    let end = issued.secret().end(truth).unwrap_or(now);
+    let end = truth.now().end_of(user).unwrap_or(now);
     if is_dynamic && !killed && claimed > now && claimed > end + ROUNDING {
         let about =
             format_args!("role {index}: {user} is called usable for {:?} too long", end.until(claimed));

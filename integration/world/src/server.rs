@@ -1,20 +1,23 @@
 //! The simulated server: requests come to it as HTTP, and answers leave it as a status, headers and a body. The real client
 //! tells their meaning.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use fastrand::Rng;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use leasehold_core::{Error, ErrorKind, Party, Result, async_trait};
 use leasehold_vault::Transport;
 use serde_json::Value;
-use std::sync::Mutex;
 
 use crate::{
     oracle::{Actor, Asked, Oracle},
     plan::What,
     time::lock,
-    truth::{Answer, Given, Truth},
+    truth::{Answer, Given, Truth, errors},
 };
 
 pub(crate) struct Server {
@@ -145,7 +148,7 @@ impl Transport for Server {
             _ => None,
         };
         if self.hits(lost) {
-            self.oracle.lost(actor, asked, &given);
+            self.oracle.lost(actor, asked);
             return Err(unreachable("connection reset by peer").unanswered());
         }
         let cut = |what: &What| match what {
@@ -154,7 +157,7 @@ impl Transport for Server {
         };
         let mut bytes = if answer.1.is_null() { Vec::new() } else { answer.1.to_string().into_bytes() };
         if self.hits(cut) {
-            self.oracle.lost(actor, asked, &given);
+            self.oracle.lost(actor, asked);
             bytes.truncate(bytes.len() / 2);
         } else {
             self.oracle.heard(asked, &call.token, answer.0);
@@ -171,18 +174,10 @@ impl Server {
             What::Mesh => Some(response(403, b"<html>RBAC: access denied</html>".to_vec(), None)),
             What::Fails { status, retry_after_s } => {
                 let text = if status == 503 { "Vault is sealed" } else { "internal error" };
-                Some(response(
-                    status,
-                    serde_json::json!({ "errors": [text] }).to_string().into(),
-                    retry_after_s,
-                ))
+                Some(response(status, errors(text).to_string().into(), retry_after_s))
             }
             What::Limited { retry_after_s } if matches!(asked, Asked::Login | Asked::Issue) => {
-                Some(response(
-                    429,
-                    serde_json::json!({ "errors": ["request path rate limited"] }).to_string().into(),
-                    retry_after_s,
-                ))
+                Some(response(429, errors("request path rate limited").to_string().into(), retry_after_s))
             }
             _ => None,
         })

@@ -81,9 +81,7 @@ impl Time {
     }
 
     pub(crate) async fn pass(self: &Arc<Self>, time: Duration) {
-        let clock = Arc::clone(self);
-        let until = clock.now() + time;
-        sleep_until(&*clock, until).await;
+        sleep_until(&**self, self.now() + time).await;
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     time::{Time, lock},
 };
 pub(crate) use database::{Refusal, SessionId};
-pub(crate) use vault::{Answer, Given};
+pub(crate) use vault::{Answer, Given, errors};
 
 /// What is true now. The oracle reads it, and the service never does.
 pub(crate) struct Truth {

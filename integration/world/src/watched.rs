@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use leasehold_core::{ExposeSecret, Grant, Provider, Record, Renewed, Result, Revoked, Token, async_trait};
+use leasehold_core::{Credentials, Grant, Provider, Record, Renewed, Result, Revoked, Token, async_trait};
 
 use crate::{
     oracle::{Actor, Asked, Oracle, Promise},
@@ -109,27 +109,16 @@ where
 pub(crate) trait Known {
     /// How many sessions of it are open at the database.
     fn sessions(&self, truth: &Truth) -> usize;
-
-    /// When it ends in truth; `None` if it has ended, or has no end of its own.
-    fn end(&self, truth: &Truth) -> Option<leasehold_core::clock::Moment>;
 }
 
 impl Known for Token {
     fn sessions(&self, _: &Truth) -> usize {
         0
     }
-
-    fn end(&self, truth: &Truth) -> Option<leasehold_core::clock::Moment> {
-        truth.now().end_of_token(self.value().expose_secret())
-    }
 }
 
-impl Known for leasehold_core::Credentials {
+impl Known for Credentials {
     fn sessions(&self, truth: &Truth) -> usize {
         truth.now().sessions_of(self.username())
-    }
-
-    fn end(&self, truth: &Truth) -> Option<leasehold_core::clock::Moment> {
-        truth.now().end_of(self.username())
     }
 }

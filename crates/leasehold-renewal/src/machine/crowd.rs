@@ -14,7 +14,8 @@ use leasehold_core::ErrorKind;
 use super::{
     Carried,
     holding::Trouble,
-    schedule::{FIRST_BACKOFF, LONGEST_RETRY_AFTER, doubled, jittered},
+    pace::doubled,
+    schedule::{FIRST_BACKOFF, LONGEST_RETRY_AFTER, jittered},
 };
 
 /// Whether the last attempt says that the server has too much to do.

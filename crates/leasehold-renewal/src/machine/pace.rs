@@ -57,7 +57,7 @@ impl Changes {
         let is_another_matter = self.last + QUIET <= now;
         self.in_a_row = if is_another_matter { 1 } else { self.in_a_row.saturating_add(1) };
         let longest = ttl.map_or(SLOWEST_CHANGES, |ttl| (ttl / 6).clamp(BETWEEN_CHANGES, SLOWEST_CHANGES));
-        self.from = now + BETWEEN_CHANGES.saturating_mul(1 << (self.in_a_row - 1).min(16)).min(longest);
+        self.from = now + doubled(BETWEEN_CHANGES, self.in_a_row).min(longest);
         (self.last, self.heard) = (now, Heard::AndNotYetTried);
     }
 }
@@ -120,6 +120,11 @@ impl Pace {
 /// needs.
 pub(super) fn patience(left: Duration) -> Duration {
     (left / 2).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+}
+
+/// Doubles from `first`, which is for a count of one.
+pub(super) fn doubled(first: Duration, count: u32) -> Duration {
+    first.saturating_mul(1 << count.saturating_sub(1).min(16))
 }
 
 /// Issues and renewals leave this far apart after every answer: a lease of no time at all would be a hot loop.

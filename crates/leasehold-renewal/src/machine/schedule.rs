@@ -8,7 +8,7 @@ use super::{
     Carried, Pace, Rules,
     crowd::{self, SHORT_WITH_ORPHANS, SLOWEST_WITH_ORPHANS},
     holding::{Doubt, Holding, Renewal, Spread, Trouble},
-    pace::{MOMENT, SPACING},
+    pace::{MOMENT, SPACING, doubled},
     reasons::Reason,
 };
 
@@ -243,10 +243,6 @@ fn renewable_at(holding: &Holding) -> Option<Moment> {
 /// Doubles from [`FIRST_BACKOFF`] to `cap`.
 pub(super) fn backoff(count: u32, cap: Duration, draw: f64) -> Duration {
     jittered(doubled(FIRST_BACKOFF, count).min(cap), draw)
-}
-
-pub(super) fn doubled(first: Duration, count: u32) -> Duration {
-    first.saturating_mul(1 << count.saturating_sub(1).min(16))
 }
 
 /// Full jitter, down to a floor.

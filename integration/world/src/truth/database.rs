@@ -30,15 +30,6 @@ impl State {
     pub(super) fn kill(&mut self, user: &str, at: Moment, how: How) {
         let Some(entry) = self.users.get_mut(user) else { return };
         entry.dead.get_or_insert((at, how));
-        self.forget(user);
-    }
-
-    fn forget(&mut self, user: &str) {
-        let gone =
-            |user: &User| user.sessions == 0 && user.dead.is_some_and(|(at, _)| at + KEPT_FOR < self.now);
-        if self.users.get(user).is_some_and(gone) {
-            self.users.remove(user);
-        }
     }
 
     /// Opens a session.
@@ -93,7 +84,6 @@ impl State {
         if let Some(entry) = self.users.get_mut(&user) {
             entry.sessions -= 1;
         }
-        self.forget(&user);
     }
 
     pub(crate) fn cut_sessions(&mut self) {

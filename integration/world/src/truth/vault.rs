@@ -195,10 +195,6 @@ impl State {
         Some(self.tokens.get(&lease.token).map_or(lease.end, |token| lease.end.min(token.end)))
     }
 
-    pub(crate) fn end_of_token(&self, value: &str) -> Option<Moment> {
-        self.tokens.get(value).map(|token| token.end)
-    }
-
     pub(crate) fn edit(&mut self, role: usize, ttl_s: u64, renewable: bool) {
         if let Some(Made::Dynamic { ttl_s: ttl, renewable: is_renewable, .. }) = self.roles.get_mut(role) {
             (*ttl, *is_renewable) = (ttl_s, renewable);
@@ -245,8 +241,7 @@ impl State {
 
     /// Replaces the passwords whose time has come. The server does so some seconds after the TTL has reached zero.
     pub(super) fn rotate_statics(&mut self) {
-        let stopped = |what: &What| matches!(what, What::DatabaseDown);
-        let is_down = self.is(stopped);
+        let is_down = self.is(|what| matches!(what, What::DatabaseDown));
         for index in self.statics.keys().copied().collect::<Vec<_>>() {
             let late = Duration::from_millis(self.draws.u64(0..3_000));
             let stands = self.is(|what| matches!(what, What::RotationStops { role } if *role == index));
@@ -273,6 +268,6 @@ fn denied() -> Answer {
     (403, errors("permission denied"))
 }
 
-fn errors(text: &str) -> Value {
+pub(crate) fn errors(text: &str) -> Value {
     json!({ "errors": [text] })
 }

@@ -1,12 +1,8 @@
 //! `cargo testbed bench`.
 
-use std::{
-    env,
-    ffi::OsString,
-    process::{Command, ExitCode},
-};
+use std::{ffi::OsString, process::ExitCode};
 
-use crate::Setup;
+use crate::{Setup, optimized};
 
 /// Options of `cargo testbed bench`.
 #[derive(clap::Args)]
@@ -33,29 +29,12 @@ enum What {
 
 /// Runs the benchmarks' own binary, optimized: it may need what this one must not.
 pub(crate) fn run(options: &Options, setup: Setup) -> ExitCode {
-    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let what = match options.what {
         What::Keeper => "keeper",
         What::Rotation => "rotation",
         What::Checkout => "checkout",
     };
-    let mut command = Command::new(&cargo);
-    command.args(["run", "--release", "--package", "leasehold-bench", "--", what]);
-    if options.json {
-        command.arg("--json");
-    }
-    command.args(&options.more).envs(setup.environment());
-    match command.status() {
-        // One that was ended by a signal has no code.
-        Ok(status) => status.code().map_or(ExitCode::FAILURE, exit_code),
-        Err(error) => {
-            eprintln!("cannot run {cargo}: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// A code that does not fit is a failure all the same.
-pub(crate) fn exit_code(code: i32) -> ExitCode {
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
+    let json = options.json.then_some("--json");
+    let arguments = [what].into_iter().chain(json).map(OsString::from).chain(options.more.clone());
+    optimized::run("leasehold-bench", arguments, setup.environment())
 }

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod images;
 mod interrupt;
+mod optimized;
 mod output;
 mod setup;
 mod simulate;

@@ -1,12 +1,8 @@
 //! `cargo testbed simulate`.
 
-use std::{
-    env,
-    ffi::OsString,
-    process::{Command, ExitCode},
-};
+use std::{ffi::OsString, process::ExitCode};
 
-use crate::bench::exit_code;
+use crate::optimized;
 
 /// Options of `cargo testbed simulate`.
 #[derive(clap::Args)]
@@ -19,14 +15,5 @@ pub(crate) struct Options {
 
 /// Runs the world's own binary, optimized.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut command = Command::new(&cargo);
-    command.args(["run", "--release", "--quiet", "--package", "leasehold-world", "--"]).args(&options.more);
-    match command.status() {
-        Ok(status) => status.code().map_or(ExitCode::FAILURE, exit_code),
-        Err(error) => {
-            eprintln!("cannot run {cargo}: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    optimized::run("leasehold-world", &options.more, [("", ""); 0])
 }
