@@ -287,7 +287,7 @@ impl Machine {
         if step == Step::Renew {
             self.renew(generation, bound, turn);
         } else {
-            self.give_up_renewing(turn);
+            self.give_up_renewing_current(turn);
             self.issue(turn);
         }
     }
@@ -305,6 +305,15 @@ impl Machine {
         self.pace.last_request = turn.now;
         self.pace.changes.issue_leaves(turn.now);
         turn.out.push(Command::Issue(id));
+    }
+
+    /// Gives the renewal of the current secret up. The last renewal of an old one goes on, because it is for those who still
+    /// use that one.
+    fn give_up_renewing_current(&mut self, turn: &mut Turn) {
+        let Phase::Holding(holding) = &self.phase else { return };
+        if self.hands.renewing.is_some_and(|asked| asked.generation == holding.generation) {
+            self.give_up_renewing(turn);
+        }
     }
 
     /// Gives the renewal in flight up. The server may carry it out all the same.

@@ -40,7 +40,7 @@ impl Machine {
 
     /// Publishes the successor of the current secret.
     fn succeed(&mut self, granted: Granted, sent: Moment, turn: &mut Turn) {
-        self.give_up_renewing(turn);
+        self.give_up_renewing_current(turn);
         let generation = self.next_generation();
         let Phase::Holding(holding) = &mut self.phase else { return };
         turn.out.push(Command::Publish { generation, sent });

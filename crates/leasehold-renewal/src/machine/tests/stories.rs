@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use leasehold_core::ErrorKind;
+use leasehold_core::{ErrorKind, Generation};
 
 use super::{
     super::reasons::Reason,
     checks,
-    plan::{Hand, Happens, Reply, Setting},
+    plan::{Hand, Happens, Reply, Setting, Under},
     properties::holding,
     world::World,
 };
@@ -19,8 +19,11 @@ const HALF_AN_HOUR: Happens = Happens::Wake { late: Duration::from_secs(1800) };
 
 /// Tells a story whose draws are all zero.
 fn story(ttl: u64, plan: &[Happens]) -> World {
-    let setting = Setting::plain(ttl);
-    let mut world = World::new(&setting, &mut checks::all);
+    story_of(&Setting::plain(ttl), plan)
+}
+
+fn story_of(setting: &Setting, plan: &[Happens]) -> World {
+    let mut world = World::new(setting, &mut checks::all);
     for what in plan {
         world.happens(what, 0.0, &mut checks::all);
     }
@@ -75,4 +78,16 @@ fn the_same_secret_again_may_still_live_as_long_as_a_renewal_that_was_not_answer
     let issued = [GRANTED, Happens::Time(0.5), Happens::Changed, WOKEN];
     let plan = [&issued[..], &[WOKEN, hangs, refused, SAME_AGAIN, Happens::Unread, WOKEN]].concat();
     story(3600, &plan);
+}
+
+#[test]
+fn the_last_renewal_of_an_old_secret_goes_on_beside_an_issue() {
+    let setting = Setting { under: Under::Token { seconds: 7200, cuts: false }, ..Setting::plain(3600) };
+    let replaced = [GRANTED, Happens::Time(0.5), Happens::TokenSuperseded, WOKEN, GRANTED, WOKEN];
+    let world = story_of(
+        &setting,
+        &[&replaced[..], &[Happens::Time(0.002), Happens::Changed, WOKEN, GRANTED]].concat(),
+    );
+    let renewing = world.machine.hands.renewing.map(|asked| asked.generation);
+    assert_eq!((world.current(), renewing), (Some(Generation::new(3)), Some(Generation::new(1))));
 }
