@@ -2,7 +2,7 @@
 # when it last passed keeps that result, so a run that was stopped goes on where it was.
 
 RESULTS=${CARGO_TARGET_DIR:-target}/ci/full
-PARTS=(each properties search world old_bugs_of_findings old_bugs_of_before msrv soak long on_containers_suites
+PARTS=(each properties search world sameness old_bugs_of_findings old_bugs_of_before mutants_1 mutants_2 mutants_3 mutants_4 msrv soak long on_containers_suites
   on_containers_sqlx on_containers_deadpool on_containers_bb8 on_containers_diesel on_containers_examples on_containers_testbed)
 PART_SECONDS=1800
 
@@ -76,7 +76,8 @@ packages_of() {
   case $1 in
     properties) echo leasehold-renewal leasehold-vault ;;
     search) echo leasehold-renewal ;;
-    world | old_bugs_*) echo leasehold-world ;;
+    world | sameness | old_bugs_*) echo leasehold-world ;;
+    mutants_*) echo leasehold-renewal leasehold-vault ;;
     on_containers_suites) echo leasehold-suites ;;
     on_containers_testbed) echo leasehold-testbed ;;
     on_containers_examples) names examples/*/Cargo.toml ;;
@@ -105,6 +106,31 @@ search() { LEASEHOLD_LONG=1 cargo test --release --locked --package leasehold-re
 # A hundred simulated years, from seeds that the commit chooses: new ones each time.
 world() {
   cargo testbed simulate --years 100 --from-seed $((16#$(git rev-parse HEAD | cut -c1-8))) --threads "$(nproc)" --json
+}
+
+# Two hundred worlds, twice: in one thread and in several, in two processes. All traces are one number of what is compared.
+sameness() {
+  local first second
+  first=$(cargo testbed simulate --worlds 200 --threads 1 --json)
+  second=$(cargo testbed simulate --worlds 200 --threads "$(nproc)" --json)
+  [ "$first" = "$second" ] || { echo "two runs of the same worlds differ"; printf '%s\n' "$first" "$second"; exit 1; }
+}
+
+# Each small change to the keeper's machine and to `classify` that compiles: a case must fail. In shards of half an hour.
+mutants_1() { mutants 0; }
+mutants_2() { mutants 1; }
+mutants_3() { mutants 2; }
+mutants_4() { mutants 3; }
+
+mutants() {
+  local output=$RESULTS/mutants-$1
+  installed cargo-mutants "$MUTANTS_VERSION"
+  rm -rf "$output"
+  mkdir -p "$output"
+  # A seed of their own, so that a mutant is found always or never.
+  PROPTEST_RNG_SEED=1 "$(where_is cargo-mutants)" mutants --shard "$1/4" --jobs "$(nproc)" --baseline=skip --timeout 90 --no-shuffle --colors never \
+    --package leasehold-renewal --package leasehold-vault --test-package leasehold-renewal --test-package leasehold-vault \
+    --output "$output" -- --lib
 }
 
 # Old bugs, put back one at a time: the world finds each within a minute. What was found keeps its result.

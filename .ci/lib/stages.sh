@@ -2,6 +2,7 @@
 # `integration/everything` asks for; what is compiled for another set is only checked.
 
 DENY_VERSION=0.20.2
+MUTANTS_VERSION=27.1.0
 # Outside the checkout, so that no clone compiles a tool again.
 TOOLS=${LEASEHOLD_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/leasehold/tools}
 
@@ -73,18 +74,20 @@ deny() { cargo_deny bans licenses sources; }
 # Known vulnerabilities. Needs a network, and blocks nothing: not one of the stages that run by default.
 advisories() { cargo_deny advisories; }
 
-# Whoever waits for it, waits once, and longer for a compiler that optimizes than for what it checks.
 cargo_deny() {
-  local deny
-  deny=$(command -v cargo-deny || echo "$TOOLS/bin/cargo-deny")
-  if [ ! -x "$deny" ]; then
-    echo "installing cargo-deny $DENY_VERSION into $TOOLS"
-    CARGO_TARGET_DIR=$TOOLS/build CARGO_INCREMENTAL=0 \
-      cargo install cargo-deny --version "$DENY_VERSION" --locked --root "$TOOLS" --quiet --debug
-    rm -rf "$TOOLS/build"
-  fi
-  "$deny" --locked check "$@"
+  installed cargo-deny "$DENY_VERSION"
+  "$(where_is cargo-deny)" --locked check "$@"
 }
+
+# Installs a tool, if it is not there. It is waited for once, and longer for a compiler that optimizes than for what it does.
+installed() {
+  [ ! -x "$(where_is "$1")" ] || return 0
+  echo "installing $1 $2 into $TOOLS"
+  CARGO_TARGET_DIR=$TOOLS/build CARGO_INCREMENTAL=0 cargo install "$1" --version "$2" --locked --root "$TOOLS" --quiet --debug
+  rm -rf "$TOOLS/build"
+}
+
+where_is() { command -v "$1" || echo "$TOOLS/bin/$1"; }
 
 # The README's own command; the doc tests are a stage of their own, so that each has its time.
 tests() { cargo testbed test --no-doc; }

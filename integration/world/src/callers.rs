@@ -9,6 +9,7 @@ use crate::{
     oracle::{Oracle, Promise, Trouble},
     plan::{self, What},
     pool::{Pool, Slot},
+    sometimes::Sometimes,
     truth::{How, Refusal, Truth},
 };
 
@@ -42,7 +43,7 @@ impl Caller {
         let hold = self.draws.u64(0..=self.plan.hold_ms);
         self.truth.time.pass(Duration::from_millis(hold)).await;
         while self.truth.now().is(|what| matches!(what, What::CallersHold)) {
-            self.oracle.sometimes("a caller keeps a connection for long");
+            self.oracle.sometimes(Sometimes::HeldLong);
             self.truth.time.pass(self.drain.max(Duration::from_secs(1)) / 2).await;
         }
     }
@@ -91,7 +92,7 @@ impl Caller {
         };
         self.oracle.count(|counts| counts.failed_otherwise += 1);
         if is_excused {
-            self.oracle.sometimes("a query meets a user that is dead");
+            self.oracle.sometimes(Sometimes::MeetsDeadUser);
         } else {
             let since = at.until(asked_at);
             let about = format_args!("{}: {user} has been dead for {since:?} ({how:?})", self.name);

@@ -5,12 +5,17 @@ use std::{sync::Arc, time::Duration};
 use leasehold_core::{Credentials, Error, ErrorKind, ExposeSecret, Party, Result, in_place::Connect};
 
 use crate::{
+    oracle::Oracle,
     plan::What,
+    sometimes::Sometimes,
     truth::{Refusal, SessionId, Truth},
 };
 
 #[derive(Clone)]
-pub(crate) struct Driver(pub(crate) Arc<Truth>);
+pub(crate) struct Driver {
+    pub(crate) truth: Arc<Truth>,
+    pub(crate) oracle: Arc<Oracle>,
+}
 
 /// An open connection. Dropping it closes its session.
 pub(crate) struct Connection {
@@ -52,10 +57,22 @@ impl Connect for Driver {
     type Connection = Connection;
 
     async fn connect(&self, credentials: &Credentials) -> Result<Connection> {
-        slowly(&self.0).await;
+        slowly(&self.truth).await;
         let (user, password) = (credentials.username(), credentials.password().expose_secret());
-        let session = self.0.now().connect(user, password).map_err(error)?;
-        Ok(Connection { truth: Arc::clone(&self.0), session, user: user.to_owned(), is_out_of_step: false })
+        let session = self.truth.now().connect(user, password).map_err(|refusal| {
+            match refusal {
+                Refusal::Full => self.oracle.sometimes(Sometimes::DatabaseIsFull),
+                Refusal::Credentials => self.oracle.sometimes(Sometimes::HandshakeRefused),
+                Refusal::Down | Refusal::Cut | Refusal::OutOfStep => {}
+            }
+            error(refusal)
+        })?;
+        Ok(Connection {
+            truth: Arc::clone(&self.truth),
+            session,
+            user: user.to_owned(),
+            is_out_of_step: false,
+        })
     }
 
     async fn check(&self, connection: &mut Connection) -> Result<()> {
@@ -67,12 +84,12 @@ impl Connect for Driver {
     }
 
     async fn end(&self, connection: &mut Connection) -> bool {
-        self.0.now().close(connection.session);
+        self.truth.now().close(connection.session);
         true
     }
 
     async fn terminate_others(&self, connection: &mut Connection) -> Result<usize> {
-        Ok(self.0.now().terminate(&connection.user))
+        Ok(self.truth.now().terminate(&connection.user))
     }
 }
 

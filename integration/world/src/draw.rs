@@ -97,7 +97,7 @@ fn faults(streams: Streams, settings: &Settings) -> Vec<Fault> {
     let mut faults = Vec::new();
     for kind in chosen {
         let mut draws = streams.named(&format!("fault {kind}"));
-        let rate = log_uniform(&mut draws, 1, if settings.storm_s < 100 * DAY { 30 } else { 300 });
+        let rate = log_uniform(&mut draws, 1, if settings.storm_s < 100 * DAY { 30 } else { 400 });
         for _ in 0..rate {
             let at_ms = draws.u64(storm_ms / 20..=storm_ms);
             // Many are short and few are as long as a life, because both sides of each bound are of interest.
@@ -155,6 +155,13 @@ fn kinds() -> Vec<Draw> {
         |_, _| What::CallersHold,
         |_, _| What::Restart,
     ]
+}
+
+/// The names of all kinds.
+pub(crate) fn names() -> Vec<&'static str> {
+    let settings = settings(&mut Rng::with_seed(0), Span::Hours);
+    let mut draws = Rng::with_seed(0);
+    kinds().into_iter().map(|draw| draw(&mut draws, &settings).name()).collect()
 }
 
 /// In thousandths, so that it is the same after it was written and read.

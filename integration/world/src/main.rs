@@ -6,6 +6,7 @@ mod callers;
 mod database;
 mod draw;
 mod oracle;
+mod panics;
 mod plan;
 mod pool;
 mod report;
@@ -13,6 +14,7 @@ mod run;
 mod server;
 mod service;
 mod shrink;
+mod sometimes;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,7 @@ use clap::{Parser, ValueEnum};
 
 use draw::Span;
 use plan::{Plan, VERSION};
-use report::Report;
+use report::{Enough, Report};
 
 /// Lets the real code live in a simulated world, and compares what it does with what it promises.
 #[derive(Parser)]
@@ -36,17 +38,20 @@ struct Cli {
     /// So many simulated years in all: worlds of hours, of weeks and of a year.
     #[arg(long, default_value_t = 1.0)]
     years: f64,
+    /// Runs so many worlds, however long each is.
+    #[arg(long, conflicts_with = "years")]
+    worlds: Option<u64>,
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     from_seed: u64,
     /// Runs this one seed only.
-    #[arg(long, conflicts_with = "years")]
+    #[arg(long, conflicts_with_all = ["years", "worlds"])]
     seed: Option<u64>,
     /// The world that a single seed is drawn for.
     #[arg(long, value_enum, default_value_t = Which::Hours)]
     span: Which,
     /// Runs this kept plan only.
-    #[arg(long, conflicts_with_all = ["years", "seed"])]
+    #[arg(long, conflicts_with_all = ["years", "worlds", "seed"])]
     plan: Option<PathBuf>,
     /// Ends the storm of a single run after so many seconds.
     #[arg(long)]
@@ -95,12 +100,13 @@ fn simulate(cli: &Cli) -> Result<bool> {
         };
         single(cli, &draw::plan(seed, span))?
     } else {
-        report::years(cli.years, cli.from_seed, cli.threads)
+        let enough = cli.worlds.map_or(Enough::Years(cli.years), Enough::Worlds);
+        report::many(enough, cli.from_seed, cli.threads)
     };
     keep(cli, &report)?;
     let text = if cli.json { serde_json::to_string(&report)? } else { report.to_string() };
     writeln!(std::io::stdout().lock(), "{text}")?;
-    Ok(report.violations == 0)
+    Ok(report.is_good())
 }
 
 fn single(cli: &Cli, plan: &Plan) -> Result<Report> {

@@ -1,9 +1,9 @@
 //! The oracle: it knows the truth and the public promises, and calls none of the code that it judges.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -11,9 +11,11 @@ use leasehold_core::clock::Moment;
 use serde::Serialize;
 
 use crate::{
+    sometimes::Sometimes,
     streams::{BASIS, hash},
     time::{Time, lock},
     truth::{Answer, Given},
+    watched::InFlight,
 };
 
 pub(crate) struct Oracle {
@@ -106,7 +108,7 @@ pub(crate) struct Counts {
     /// Queries that failed because their user was dead, or the database did not serve.
     pub(crate) failed_otherwise: u64,
     pub(crate) faults: BTreeMap<&'static str, u64>,
-    pub(crate) sometimes: BTreeMap<&'static str, u64>,
+    pub(crate) sometimes: BTreeMap<Sometimes, u64>,
     pub(crate) most_users_of_a_role: usize,
 }
 
@@ -120,6 +122,9 @@ struct State {
     /// How much trouble of each kind is under way, and when the last was.
     troubles: [(u32, Option<Moment>); 3],
     dead: Option<Dead>,
+    in_flight: BTreeMap<Actor, Arc<InFlight>>,
+    /// Whose service is shutting down.
+    stopping: BTreeSet<Actor>,
 }
 
 /// A token that the server has called dead.
@@ -168,7 +173,7 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn sometimes(&self, what: &'static str) {
+    pub(crate) fn sometimes(&self, what: Sometimes) {
         *lock(&self.state).counts.sometimes.entry(what).or_default() += 1;
     }
 
@@ -196,6 +201,16 @@ impl Oracle {
 
     /// An answer has reached the service.
     pub(crate) fn heard(&self, asked: Asked, token: &str, status: u16) {
+        let rare = match (asked, status) {
+            (Asked::Login, 403) => Some(Sometimes::LoginRefused),
+            (Asked::Issue, 403) => Some(Sometimes::IssueUnderDeadToken),
+            (Asked::Read, 403) => Some(Sometimes::ReadUnderDeadToken),
+            (Asked::Renew, 400) => Some(Sometimes::LeaseIsGone),
+            (Asked::Renew, 403) => Some(Sometimes::RenewalForbidden),
+            (Asked::Revoke, 403) => Some(Sometimes::RevocationForbidden),
+            _ => None,
+        };
+        rare.into_iter().for_each(|rare| self.sometimes(rare));
         let now = self.time.now();
         let dead = &mut lock(&self.state).dead;
         match (asked, status, &mut *dead) {
@@ -233,8 +248,27 @@ impl Oracle {
     }
 
     /// A keeper starts, which knows nothing of the one before it.
-    pub(crate) fn is_new(&self, actor: Actor) {
-        lock(&self.state).last_request.remove(&actor);
+    pub(crate) fn is_new(&self, actor: Actor, in_flight: Arc<InFlight>) {
+        let mut state = lock(&self.state);
+        state.last_request.remove(&actor);
+        state.stopping.remove(&actor);
+        state.in_flight.insert(actor, in_flight);
+    }
+
+    /// A keeper is told to stop.
+    pub(crate) fn stops(&self, actor: Actor) {
+        let mut state = lock(&self.state);
+        state.stopping.insert(actor);
+        let Some(in_flight) = state.in_flight.get(&actor).cloned() else { return };
+        drop(state);
+        let rare =
+            [Sometimes::StopDuringIssue, Sometimes::StopDuringRenewal, Sometimes::StopDuringRevocation];
+        let met = rare.into_iter().zip(&*in_flight).filter(|(_, count)| count.load(Ordering::Relaxed) > 0);
+        met.for_each(|(rare, _)| self.sometimes(rare));
+    }
+
+    pub(crate) fn is_stopping(&self, actor: Actor) -> bool {
+        lock(&self.state).stopping.contains(&actor)
     }
 
     /// A keeper has its provider issue or renew.
@@ -253,10 +287,10 @@ impl Oracle {
     pub(crate) fn lost(&self, actor: Actor, asked: Asked) {
         self.tell(format_args!("the answer to {actor} is lost: {asked:?}"));
         self.sometimes(match asked {
-            Asked::Login | Asked::Issue => "an issue's answer is lost",
-            Asked::Renew => "a renewal's answer is lost",
-            Asked::Revoke => "a revocation's answer is lost",
-            Asked::Read | Asked::LookUp => "a read's answer is lost",
+            Asked::Login | Asked::Issue => Sometimes::IssueLost,
+            Asked::Renew => Sometimes::RenewalLost,
+            Asked::Revoke => Sometimes::RevocationLost,
+            Asked::Read | Asked::LookUp => Sometimes::ReadLost,
         });
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{
     database::{Connection, Driver},
+    sometimes::Sometimes,
     time::{OwnClock, lock},
 };
 
@@ -145,6 +146,12 @@ impl Pool {
     }
 }
 
+impl Shared {
+    fn sometimes(&self, what: Sometimes) {
+        self.driver.oracle.sometimes(what);
+    }
+}
+
 impl Slot {
     pub(crate) fn connection(&self) -> Option<&Tagged<Connection>> {
         self.connection.as_ref()
@@ -173,6 +180,7 @@ impl Drop for Slot {
             }
         }
         if let Some((told, came_back)) = old {
+            self.pool.sometimes(Sometimes::ExchangedInPassing);
             let _ = told.send(came_back);
         }
         self.pool.came_back.notify_waiters();
@@ -206,12 +214,21 @@ impl Slots for Pool {
 
     async fn make_room(&self, mut slot: Slot) -> Option<Slot> {
         let connection = slot.connection.as_mut()?;
-        in_place::end_session(&self.0.driver, &self.0.in_force, connection).await.then_some(slot)
+        let is_room = in_place::end_session(&self.0.driver, &self.0.in_force, connection).await;
+        is_room.then(|| {
+            self.0.sometimes(Sometimes::MadeRoom);
+            slot
+        })
     }
 
     fn is_saturated(&self) -> bool {
         let state = lock(&self.0.state);
-        self.0.saturable && state.idle.is_empty() && state.taken == state.size
+        let is_saturated = self.0.saturable && state.idle.is_empty() && state.taken == state.size;
+        drop(state);
+        if is_saturated {
+            self.0.sometimes(Sometimes::Saturated);
+        }
+        is_saturated
     }
 
     async fn exchange_next(
@@ -229,7 +246,10 @@ impl Slots for Pool {
             () = sleep_until(&*self.0.clock, until) => {}
         }
         let left = lock(&withdraw.0.state).offer.take();
-        left.map(|offer| offer.fresh)
+        left.map(|offer| {
+            self.0.sometimes(Sometimes::NobodyCameBack);
+            offer.fresh
+        })
     }
 
     async fn ask(&self, slot: &mut Slot) -> Result<()> {

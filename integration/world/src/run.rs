@@ -1,6 +1,6 @@
 //! Runs one plan: builds the world, lets the faults happen, heals everything, and looks whether all is well.
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, rc::Rc, sync::Arc, time::Duration};
 
 use leasehold_core::{
     Credentials, Current, ErrorKind, ExposeSecret as _, Generation, Health, Result, Status,
@@ -9,8 +9,10 @@ use tokio::task::LocalSet;
 
 use crate::{
     oracle::{Counts, Oracle, Promise, Trouble, Violation},
+    panics,
     plan::{Fault, Made, Plan, What},
     service::{Place, Rotating, Running, Service},
+    sometimes::Sometimes,
     streams::Streams,
     time::Time,
     truth::{How, Truth},
@@ -32,9 +34,14 @@ pub(crate) fn run(plan: &Plan, with_story: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     #[expect(clippy::expect_used, reason = "a runtime without I/O allocates, and does nothing that can fail")]
     let runtime = runtime.expect("a runtime");
-    let outcome = runtime.block_on(LocalSet::new().run_until(live(plan, with_story)));
+    panics::note();
+    panics::take();
+    let mut outcome = runtime.block_on(LocalSet::new().run_until(live(plan, with_story)));
     // Tasks that still run go with it, and their keepers' farewells are heard by nobody.
     drop(runtime);
+    let at_s = outcome.lasted.as_secs_f64();
+    let panics = panics::take().into_iter();
+    outcome.violations.extend(panics.map(|about| Violation { promise: Promise::NoPanic, at_s, about }));
     outcome
 }
 
@@ -67,7 +74,12 @@ impl World {
         }
         let looks = tokio::task::spawn_local(looks(self.place.clone(), Rc::clone(&self.running)));
         self.storm().await;
-        self.place.truth.time.pass(bound(&self.place.plan)).await;
+        let half = bound(&self.place.plan) / 2;
+        self.place.truth.time.pass(half).await;
+        if !self.complaints().is_empty() {
+            self.place.oracle.sometimes(Sometimes::HealsLate);
+        }
+        self.place.truth.time.pass(half).await;
         self.place.oracle.tell(format_args!("the calm after the storm is over"));
         looks.abort();
         self.is_healthy_soon().await;
@@ -204,12 +216,18 @@ async fn happen(place: Place, running: Running, fault: Fault) {
         What::UserDropped { role } => truth.now().drop_users(role),
         What::SessionsCut => truth.now().cut_sessions(),
         What::RotatedByHand { role } => truth.now().rotate_by_hand(role),
-        What::Suspended { noticed: true } => {
-            truth.time.suspend(lasts);
-            truth.time.tell_of_a_jump();
+        What::Suspended { noticed } => {
+            if lasts > Duration::from_secs(place.plan.settings.shortest_life_s()) {
+                oracle.sometimes(Sometimes::SleepsLongerThanALife);
+            }
+            if noticed {
+                truth.time.suspend(lasts);
+                truth.time.tell_of_a_jump();
+            } else {
+                // The timers that were to fire meanwhile fire all at once.
+                tokio::time::advance(lasts).await;
+            }
         }
-        // The timers that were to fire meanwhile fire all at once.
-        What::Suspended { noticed: false } => tokio::time::advance(lasts).await,
         What::WallClockSteps => {
             let until = truth.time.now() + lasts;
             while truth.time.now() < until {
@@ -297,6 +315,12 @@ async fn looks(place: Place, running: Running) {
         }
         if let Some(service) = &*running.borrow() {
             look_at_requests(&place, service);
+            let pools = service.roles.iter().flat_map(|role| &role.pools);
+            let mut generations =
+                pools.map(|rotating| rotating.pool.generations().into_iter().collect::<BTreeSet<_>>());
+            if generations.any(|of| of.len() >= 3) {
+                place.oracle.sometimes(Sometimes::ThreeGenerations);
+            }
         }
         place.truth.now().bury();
     }
@@ -346,6 +370,9 @@ fn look(place: &Place, index: usize, current: &Current<Credentials>) {
         oracle.violated(Promise::EndsAreTrue, about);
     }
     let is_ready = current.health().is_ready(MARGIN);
+    if !is_ready {
+        oracle.sometimes(Sometimes::NotReady);
+    }
     let lives = truth.now().user(user).is_some_and(|user| user.dead.is_none());
     if !is_ready && lives && !oracle.was_in_trouble(now.earlier(LONGEST_BACK_OFF)) {
         oracle.violated(Promise::ReadyInCalm, format_args!("role {index}: {:?}", current.health()));
@@ -357,6 +384,9 @@ fn look(place: &Place, index: usize, current: &Current<Credentials>) {
     }
     let users = truth.now().living_users(index);
     oracle.count(|counts| counts.most_users_of_a_role = counts.most_users_of_a_role.max(users));
+    if users >= MANY_USERS {
+        oracle.sometimes(Sometimes::ManyUsers);
+    }
     if users > MOST_USERS {
         oracle.violated(Promise::FewUsers, format_args!("role {index} has {users} users"));
     }
@@ -375,4 +405,5 @@ const LONGEST_ROTATION_S: u32 = 120;
 const MARGIN: Duration = Duration::from_secs(10);
 /// The server says how long a lease lasts in whole seconds, and some milliseconds after it has counted from.
 const ROUNDING: Duration = Duration::from_secs(1);
+const MANY_USERS: usize = 10;
 const MOST_USERS: usize = 100;

@@ -20,6 +20,7 @@ use crate::{
     plan::{self, Made, Plan},
     pool::Pool,
     server::Server,
+    sometimes::Sometimes,
     streams::Streams,
     truth::Truth,
     watched::Watched,
@@ -132,7 +133,7 @@ impl Service {
         let clock = place.truth.time.clock(place.streams.named(&format!("{name} {}", self.life)));
         let current = keeper.current();
         let in_force = InForce::new(current.get()?, clock.clone());
-        let driver = Driver(Arc::clone(&place.truth));
+        let driver = Driver { truth: Arc::clone(&place.truth), oracle: Arc::clone(&place.oracle) };
         let pool =
             Pool::new(plan.size, plan.saturable, driver, clock, Arc::clone(&in_force), current.clone());
         let settings = Settings {
@@ -154,28 +155,36 @@ impl Service {
     /// Shuts everything down, leaf first, as the documentation says. Returns what the keepers say of it.
     pub(crate) async fn stop(self, place: &Place) -> Result<()> {
         let mut told = Ok(());
-        for Role { keeper, pools } in self.roles {
+        for (index, Role { keeper, pools }) in self.roles.into_iter().enumerate() {
             for Rotating { pool, rotation, callers } in pools {
                 callers.iter().for_each(JoinHandle::abort);
                 for caller in callers {
                     let _ = caller.await;
                 }
+                let current = keeper.current().get().map(|issued| issued.generation());
+                if current.is_ok_and(|current| pool.generations().into_iter().any(|of| of < current)) {
+                    place.oracle.sometimes(Sometimes::StopDuringRotation);
+                }
                 pool.close();
                 check(place, rotation.await.err(), "the rotation of a pool");
             }
-            told = told.and(stop(place, keeper).await);
+            told = told.and(stop(place, Actor::Role(index), keeper).await);
         }
-        told.and(stop(place, self.token).await)
+        told.and(stop(place, Actor::Login, self.token).await)
     }
 }
 
-async fn stop<S: Send + Sync + 'static>(place: &Place, keeper: Keeper<S>) -> Result<()> {
+async fn stop<S: Send + Sync + 'static>(place: &Place, actor: Actor, keeper: Keeper<S>) -> Result<()> {
+    place.oracle.stops(actor);
     // On the host's own time, because a host that stands still cannot end anything.
     let begun = tokio::time::Instant::now();
     let told = keeper.shutdown().await;
     let took = begun.elapsed();
     if took > SHUTDOWN_BOUND {
         place.oracle.violated(Promise::StopsInTime, format_args!("a shut-down took {took:?}"));
+    }
+    if told.is_err() {
+        place.oracle.sometimes(Sometimes::LeftBehind);
     }
     place.oracle.tell(format_args!("a keeper is shut down: {told:?}"));
     told
@@ -201,18 +210,22 @@ async fn record(mut events: broadcast::Receiver<Event>, actor: Actor, oracle: Ar
         };
         let generation = event.generation;
         match &event.kind {
-            EventKind::Issued { .. } => oracle.sometimes("issued"),
-            EventKind::Renewed { truncated: true, .. } => oracle.sometimes("a renewal is truncated"),
-            EventKind::Renewed { .. } => oracle.sometimes("renewed"),
+            EventKind::Issued { .. } => oracle.sometimes(Sometimes::Issued),
+            EventKind::Renewed { truncated: true, .. } => oracle.sometimes(Sometimes::Truncated),
+            EventKind::Renewed { .. } => oracle.sometimes(Sometimes::Renewed),
             EventKind::Adopted => oracle.count(|counts| counts.rotations += 1),
-            EventKind::Retired { remaining: Some(1..) } => oracle.sometimes("retired with connections left"),
-            EventKind::Revoked { alone: true } => oracle.sometimes("revoked"),
-            EventKind::Revoked { alone: false } => oracle.sometimes("left to its token"),
-            EventKind::NotRotated { .. } => oracle.sometimes("a static role is not rotated"),
-            EventKind::Rejected { .. } => oracle.sometimes("rejected"),
-            EventKind::Terminated { .. } => oracle.sometimes("terminated"),
-            EventKind::Degraded => oracle.sometimes("degraded"),
-            EventKind::Recovered => oracle.sometimes("recovered"),
+            EventKind::Retiring { remaining: 1.. } => oracle.sometimes(Sometimes::Retiring),
+            EventKind::Retired { remaining: Some(1..) } => oracle.sometimes(Sometimes::RetiredInUse),
+            EventKind::Revoked { alone: true } => oracle.sometimes(Sometimes::Revoked),
+            EventKind::Revoked { alone: false } => oracle.sometimes(Sometimes::LeftToItsToken),
+            EventKind::NotRotated { .. } => oracle.sometimes(Sometimes::NotRotated),
+            EventKind::Rejected { .. } => oracle.sometimes(Sometimes::Rejected),
+            EventKind::Terminated { .. } => oracle.sometimes(Sometimes::Terminated),
+            EventKind::Degraded => oracle.sometimes(Sometimes::Degraded),
+            EventKind::Recovered => oracle.sometimes(Sometimes::Recovered),
+            EventKind::Failed { retry_in, .. } if *retry_in >= LONG => {
+                oracle.sometimes(Sometimes::LongBackOff)
+            }
             _ => {}
         }
         match event.kind {
@@ -227,6 +240,7 @@ async fn record(mut events: broadcast::Receiver<Event>, actor: Actor, oracle: Ar
 /// The service, while it runs: a restart takes it out and puts another in.
 pub(crate) type Running = Rc<RefCell<Option<Service>>>;
 
+const LONG: Duration = Duration::from_secs(300);
 /// The default bound, and the grace that a request in flight has.
 const SHUTDOWN_BOUND: Duration = Duration::from_secs(11);
 

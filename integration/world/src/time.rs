@@ -113,7 +113,7 @@ impl Clock for OwnClock {
         #[expect(clippy::panic, reason = "a loop that does not let time pass would never end")]
         if chance.count > MOST_STEPS {
             drop(chance);
-            panic!("{SPINS}: more than {MOST_STEPS} steps at one moment");
+            panic!("the keeper spins: more than {MOST_STEPS} steps at one moment");
         }
         chance.draws.f64()
     }
@@ -123,7 +123,6 @@ pub(crate) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(crate) const SPINS: &str = "the keeper spins";
 /// Long before the world, so that a moment may be earlier than its beginning.
 const BEGIN: u64 = 1_000_000_000_000;
 const MOST_STEPS: u32 = 1_000;

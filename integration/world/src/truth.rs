@@ -44,6 +44,7 @@ pub(crate) struct State {
     /// When the next token or lease ends, or the next password is replaced.
     next_end: Moment,
     issued: u64,
+    deaths_of_tokens: u64,
     places: usize,
     draws: Rng,
 }
@@ -120,6 +121,7 @@ impl Truth {
             most_sessions: BTreeMap::new(),
             next_end: Moment::NEVER,
             issued: 0,
+            deaths_of_tokens: 0,
             places,
             draws: streams.named("server"),
         };

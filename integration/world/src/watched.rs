@@ -1,15 +1,22 @@
 //! The real providers, watched: how many requests of a keeper are in flight, and what it was granted.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use leasehold_core::{Credentials, Grant, Provider, Record, Renewed, Result, Revoked, Token, async_trait};
+use leasehold_core::{
+    Credentials, ErrorKind, Generation, Grant, Provider, Record, Renewed, Result, Revoked, Token, async_trait,
+};
 
 use crate::{
     oracle::{Actor, Asked, Oracle, Promise},
     plan::What,
+    sometimes::Sometimes,
+    time::lock,
     truth::Truth,
 };
 
@@ -18,16 +25,22 @@ pub(crate) struct Watched<P> {
     actor: Actor,
     truth: Arc<Truth>,
     oracle: Arc<Oracle>,
-    in_flight: [AtomicU32; 3],
+    in_flight: Arc<InFlight>,
+    /// Of which generations a revocation was forbidden.
+    forbidden: Mutex<BTreeSet<Generation>>,
 }
+
+/// How many issues, renewals and revocations of a keeper are in flight.
+pub(crate) type InFlight = [AtomicU32; 3];
 
 impl<P> Watched<P> {
     pub(crate) fn new(provider: P, actor: Actor, truth: Arc<Truth>, oracle: Arc<Oracle>) -> Self {
-        oracle.is_new(actor);
-        Self { provider, actor, truth, oracle, in_flight: Default::default() }
+        let in_flight = Arc::default();
+        oracle.is_new(actor, Arc::clone(&in_flight));
+        Self { provider, actor, truth, oracle, in_flight, forbidden: Mutex::default() }
     }
 
-    fn sets_out(&self, asked: Asked) -> InFlight<'_> {
+    fn sets_out(&self, asked: Asked) -> OneInFlight<'_> {
         let hand = match asked {
             Asked::Renew => 1,
             Asked::Revoke => 2,
@@ -39,7 +52,7 @@ impl<P> Watched<P> {
         if self.in_flight[hand].fetch_add(1, Ordering::Relaxed) > 0 {
             self.oracle.violated(Promise::OneInFlight, format_args!("{}: {asked:?}", self.actor));
         }
-        InFlight(&self.in_flight[hand])
+        OneInFlight(&self.in_flight[hand])
     }
 
     async fn flaps(&self) {
@@ -53,9 +66,9 @@ impl<P> Watched<P> {
     }
 }
 
-struct InFlight<'a>(&'a AtomicU32);
+struct OneInFlight<'a>(&'a AtomicU32);
 
-impl Drop for InFlight<'_> {
+impl Drop for OneInFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -70,7 +83,15 @@ where
 
     async fn issue(&self) -> Result<Grant<P::Secret>> {
         let _in_flight = self.sets_out(Asked::Issue);
-        let grant = self.provider.issue().await?;
+        let deaths = self.truth.now().deaths_of_tokens();
+        let granted = self.provider.issue().await;
+        if self.actor != Actor::Login && self.truth.now().deaths_of_tokens() > deaths {
+            self.oracle.sometimes(Sometimes::TokenDiesDuringIssue);
+        }
+        let grant = granted?;
+        if self.oracle.is_stopping(self.actor) {
+            self.oracle.sometimes(Sometimes::IssueAfterStop);
+        }
         self.truth.now().heard(grant.lease.id());
         Ok(grant)
     }
@@ -89,7 +110,17 @@ where
                 format_args!("{} revokes {} with {sessions} sessions open", self.actor, of.generation());
             self.oracle.violated(Promise::NothingInUseIsRevoked, about);
         }
-        self.provider.revoke(of).await
+        let told = self.provider.revoke(of).await;
+        match &told {
+            Err(error) if error.kind() == ErrorKind::Denied => {
+                lock(&self.forbidden).insert(of.generation());
+            }
+            Ok(_) if lock(&self.forbidden).remove(&of.generation()) => {
+                self.oracle.sometimes(Sometimes::ForbiddenThenRevoked);
+            }
+            _ => {}
+        }
+        told
     }
 
     async fn changed(&self, of: &Record<P::Secret>) {

@@ -223,10 +223,16 @@ impl State {
         self.settle();
     }
 
+    /// How many tokens have ended so far, in whatever way.
+    pub(crate) fn deaths_of_tokens(&self) -> u64 {
+        self.deaths_of_tokens
+    }
+
     pub(super) fn end_token(&mut self, value: &str, at: Moment, how: How) {
         if self.tokens.remove(value).is_none() {
             return;
         }
+        self.deaths_of_tokens += 1;
         let under = self.leases.iter().filter(|(_, lease)| lease.token == value);
         for id in under.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.end_lease(&id, at, how);
