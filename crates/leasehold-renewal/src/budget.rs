@@ -94,6 +94,37 @@ mod tests {
     }
 
     #[test]
+    fn uses_are_forgiven_one_an_interval_from_the_first_on() {
+        let minute = Duration::from_secs(60);
+        let mut budget = Budget::new(Some((2, minute)), None);
+        let begin = Moment::from_nanos(0);
+        budget.spend(begin);
+        budget.spend(begin + minute / 2);
+        assert_eq!(budget.affordable_at(), begin + minute);
+        // Both are forgiven by now, and the next two are counted from here.
+        let later = begin + minute * 2;
+        budget.spend(later);
+        assert!(budget.affordable_at() <= later);
+        budget.spend(later);
+        assert_eq!(budget.affordable_at(), later + minute);
+    }
+
+    #[test]
+    fn the_interval_follows_the_ttl_unless_it_is_configured() {
+        let used_up = |mut budget: Budget, ttl: Option<u64>| {
+            budget.adapt(ttl.map(Duration::from_secs));
+            let begin = Moment::from_nanos(0);
+            (0..IN_A_ROW).for_each(|_| budget.spend(begin));
+            begin.until(budget.affordable_at())
+        };
+        assert_eq!(used_up(Budget::new(None, None), Some(60)), Duration::from_secs(10));
+        assert_eq!(used_up(Budget::new(None, None), None), LONGEST_INTERVAL);
+        assert_eq!(used_up(Budget::new(None, Some(Duration::from_secs(60))), Some(0)), SHORTEST_INTERVAL);
+        let minute = Duration::from_secs(60);
+        assert_eq!(used_up(Budget::new(Some((IN_A_ROW, minute)), None), Some(60)), minute);
+    }
+
+    #[test]
     fn honest_use_is_never_held_back() {
         // A lease that cannot be renewed is replaced at half of its life at the earliest.
         for ttl in [1, 6, 3600, 2_592_000].map(Duration::from_secs) {
