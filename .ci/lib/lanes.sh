@@ -81,4 +81,7 @@ table() {
   exit $status
 }
 trap table EXIT
+# Without these, a run that is ended would report the status of the command before.
+trap 'exit 143' TERM
+trap 'exit 130' INT
 touch "$TIMES"
