@@ -132,8 +132,8 @@ mutants() {
   every=("$(where_is cargo-mutants)" mutants "${files[@]}" --output "$RESULTS/mutants_of_$1" --baseline=skip --no-shuffle --colors never)
   export PROPTEST_RNG_SEED=1
   # Most are found by cases that take a second. For the others the search tries every state, and the keeper itself runs.
-  PROPTEST_CASES=64 "${every[@]}" --timeout 30 -- --lib -- --skip search || [ $? -lt 4 ]
-  "${every[@]}" --timeout 120 --iterate -- --lib --tests
+  PROPTEST_CASES=64 "${every[@]}" --timeout 30 --cargo-arg=--lib -- -- --skip search || [ $? -lt 4 ]
+  "${every[@]}" --timeout 120 --iterate
 }
 
 # Old bugs, put back one at a time: the world finds each within a minute. What was found keeps its result.

@@ -41,8 +41,9 @@ fn settings(draws: &mut Rng, span: Span) -> Settings {
     let kind = pick(draws, &[TokenKind::Service, TokenKind::Service, TokenKind::Periodic, TokenKind::Batch]);
     let max_ttl_s = ttl_s * if kind == TokenKind::Batch { 1 } else { draws.u64(1..=20) };
     let jwt_s = (kind != TokenKind::Batch && draws.f64() < 0.3).then(|| ttl_s * draws.u64(1..=3));
-    let login = Login { ttl_s, max_ttl_s, kind, jwt_s };
     let drain_s = pick(draws, &[1, 5, 60]);
+    let uses = (kind != TokenKind::Batch && draws.f64() < 0.15).then(|| log_uniform(draws, 20, 2_000));
+    let login = Login { ttl_s, max_ttl_s, kind, jwt_s, uses };
     Settings { storm_s, login, roles, drain_s }
 }
 
@@ -100,9 +101,10 @@ fn faults(streams: Streams, settings: &Settings) -> Vec<Fault> {
         let rate = log_uniform(&mut draws, 1, if settings.storm_s < 100 * DAY { 30 } else { 400 });
         for _ in 0..rate {
             let at_ms = draws.u64(storm_ms / 20..=storm_ms);
-            // Many are short and few are as long as a life, because both sides of each bound are of interest.
-            let longest = settings.shortest_life_s().saturating_mul(2_000).min(storm_ms / 4).max(2_000);
-            let for_ms = log_uniform(&mut draws, 100, longest);
+            // Many are short and few are as long as a life or a week, because both sides of each bound are of interest.
+            let longest =
+                settings.shortest_life_s().saturating_mul(2_000).min(storm_ms / 4).min(7 * DAY * 1_000);
+            let for_ms = log_uniform(&mut draws, 100, longest.max(2_000));
             faults.push(Fault { at_ms, for_ms, what: kinds[kind](&mut draws, settings) });
         }
     }
@@ -112,8 +114,9 @@ fn faults(streams: Streams, settings: &Settings) -> Vec<Fault> {
 
 type Draw = fn(&mut Rng, &Settings) -> What;
 
-/// Every kind of fault that the hundred years have. `What::Cache` is not among them: a cache that keeps a lease in force to
-/// its end leaves no way to a successor, and what is right then comes with the issue on what stands before servers.
+/// Every kind of fault that the hundred years have. Two are not among them. `What::Cache`: a cache that keeps a lease in force
+/// to its end leaves no way to a successor. `What::ReplicaLags`: a refused adoption makes the keeper issue another user before
+/// the first had time to arrive.
 fn kinds() -> Vec<Draw> {
     fn any_role(draws: &mut Rng, settings: &Settings) -> usize {
         draws.usize(0..settings.roles.len())
@@ -152,6 +155,8 @@ fn kinds() -> Vec<Draw> {
         |draws, settings| What::Rejections { role: any_role(draws, settings) },
         |draws, settings| What::RotationStops { role: any_role(draws, settings) },
         |draws, settings| What::RotatedByHand { role: any_role(draws, settings) },
+        |draws, _| What::StandbyLags { millis: draws.u64(50..=5_000) },
+        |draws, settings| What::Restored { age_s: draws.u64(1..=settings.longest_life_s().max(2)) },
         |_, _| What::CallersHold,
         |_, _| What::Restart,
     ]

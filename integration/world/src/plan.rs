@@ -31,6 +31,9 @@ pub(crate) struct Login {
     pub(crate) kind: TokenKind,
     /// For how long the server renews a token before it wants another JWT.
     pub(crate) jwt_s: Option<u64>,
+    /// How often a token may be used, if not without a bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) uses: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +119,12 @@ pub(crate) enum What {
     Mesh,
     /// A cache in front answers reads of credentials with what it has.
     Cache,
+    /// Half of the reads are answered by a standby that is so far behind.
+    StandbyLags { millis: u64 },
+    /// The server is restored from a backup that is so old: it forgets the tokens and leases made since. Their users live on.
+    Restored { age_s: u64 },
+    /// The database is a replica that is so far behind: it does not know a user before that.
+    ReplicaLags { millis: u64 },
     /// The policy lacks renewals.
     RenewalsDenied,
     /// The policy lacks revocations.
@@ -170,6 +179,9 @@ impl What {
             Self::Limited { .. } => "limited",
             Self::Mesh => "mesh",
             Self::Cache => "cache",
+            Self::StandbyLags { .. } => "standby lags",
+            Self::Restored { .. } => "restored",
+            Self::ReplicaLags { .. } => "replica lags",
             Self::RenewalsDenied => "renewals denied",
             Self::RevocationsDenied => "revocations denied",
             Self::LoginsDoubtful => "logins doubtful",

@@ -197,7 +197,7 @@ impl World {
 /// How long it may take until all is well: the longest wait between attempts, and what a role needs to come round.
 fn bound(plan: &Plan) -> Duration {
     let longest = plan.settings.longest_life_s().max(plan.settings.login.ttl_s);
-    LONGEST_BACK_OFF * 2 + Duration::from_secs(longest).min(LONGEST_LIFE)
+    slowest(plan) * 2 + Duration::from_secs(longest).min(LONGEST_LIFE)
 }
 
 /// One fault, from its beginning to its end.
@@ -214,6 +214,10 @@ async fn happen(place: Place, running: Running, fault: Fault) {
         What::TokenRevoked => truth.now().revoke_tokens(),
         What::RoleEdited { role, ttl_s, renewable } => truth.now().edit(role, ttl_s, renewable),
         What::UserDropped { role } => truth.now().drop_users(role),
+        What::Restored { age_s } => {
+            let since = truth.time.now().earlier(Duration::from_secs(age_s));
+            truth.now().restore(since);
+        }
         What::SessionsCut => truth.now().cut_sessions(),
         What::RotatedByHand { role } => truth.now().rotate_by_hand(role),
         What::Suspended { noticed } => {
@@ -229,10 +233,12 @@ async fn happen(place: Place, running: Running, fault: Fault) {
             }
         }
         What::WallClockSteps => {
+            // In a world of a year each second would be all that happens.
+            let pause = lasts.div_f64(1_000.0).max(Duration::from_secs(1));
             let until = truth.time.now() + lasts;
             while truth.time.now() < until {
                 truth.time.tell_of_a_jump();
-                truth.time.pass(Duration::from_secs(1)).await;
+                truth.time.pass(pause).await;
             }
         }
         What::Rejections { role } => reject(&place, &running, role, lasts).await,
@@ -253,14 +259,21 @@ async fn happen(place: Place, running: Running, fault: Fault) {
     }
     oracle.tell(format_args!("fault over: {what:?}"));
     if trouble.contains(&Trouble::Costs) {
-        truth.time.pass(echo(&what)).await;
+        truth.time.pass(echo(&what, lasts, &place.plan)).await;
     }
     trouble.iter().for_each(|of| oracle.trouble(*of, false));
 }
 
-/// How long a fault goes on to be felt after its end: a server that asks for a pause is given it.
-fn echo(what: &What) -> Duration {
+/// How long a fault goes on to be felt after its end. A server that asks for a pause is given it; and where a request may have
+/// been carried out, its repetition waits, because each may leave a user behind.
+fn echo(what: &What, lasts: Duration, plan: &Plan) -> Duration {
     match what {
+        What::Fails { status: 502 | 504, .. }
+        | What::RequestsLost { .. }
+        | What::AnswersLost { .. }
+        | What::AnswersCut { .. }
+        | What::Slow { .. }
+        | What::Hangs => lasts.min(slowest(plan)),
         What::Fails { retry_after_s: Some(wait), .. } | What::Limited { retry_after_s: Some(wait) } => {
             Duration::from_secs(*wait).min(LONGEST_PAUSE)
         }
@@ -359,9 +372,11 @@ fn look(place: &Place, index: usize, current: &Current<Credentials>) {
     };
     let user = issued.secret().username();
     let claimed = issued.usable_until();
-    // One that has been dead for an hour is forgotten.
-    let killed =
-        truth.now().user(user).is_none_or(|user| user.dead.is_some_and(|(_, how)| how == How::ByOthers));
+    // One that has been dead for an hour is forgotten, and of one that the server forgot nobody knows the end.
+    let killed = truth
+        .now()
+        .user(user)
+        .is_none_or(|user| user.is_forgotten || user.dead.is_some_and(|(_, how)| how == How::ByOthers));
     let is_dynamic = !user.starts_with("static-");
     let end = truth.now().end_of(user).unwrap_or(now);
     if is_dynamic && !killed && claimed > now && claimed > end + ROUNDING {
@@ -374,7 +389,9 @@ fn look(place: &Place, index: usize, current: &Current<Credentials>) {
         oracle.sometimes(Sometimes::NotReady);
     }
     let lives = truth.now().user(user).is_some_and(|user| user.dead.is_none());
-    if !is_ready && lives && !oracle.was_in_trouble(now.earlier(LONGEST_BACK_OFF)) {
+    // Where renewals are denied and the token ends first, the role waits for the token's successor, which is planned.
+    let waits = truth.now().is(|what| *what == What::RenewalsDenied) && truth.now().ends_with_its_token(user);
+    if !is_ready && lives && !waits && !oracle.was_in_trouble(now.earlier(LONGEST_BACK_OFF)) {
         oracle.violated(Promise::ReadyInCalm, format_args!("role {index}: {:?}", current.health()));
     }
     let sessions = truth.now().most_sessions(index);
@@ -387,13 +404,20 @@ fn look(place: &Place, index: usize, current: &Current<Credentials>) {
     if users >= MANY_USERS {
         oracle.sometimes(Sometimes::ManyUsers);
     }
-    if users > MOST_USERS {
+    let life_s = plan.settings.roles[index].made.life_s();
+    if users > MOST_USERS + usize::try_from(life_s / 300).unwrap_or_default().min(MOST_ORPHANS) {
         oracle.violated(Promise::FewUsers, format_args!("role {index} has {users} users"));
     }
 }
 
 /// The longest that a keeper waits before it asks again, and the revocations that were put off.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(600);
+/// The longest wait after a request that may have been carried out: it grows with the life of what is left behind.
+fn slowest(plan: &Plan) -> Duration {
+    let longest = Duration::from_secs(plan.settings.longest_life_s().max(plan.settings.login.ttl_s));
+    (longest / 500).clamp(LONGEST_BACK_OFF, LONGEST_WITH_ORPHANS)
+}
+
 /// A lease that ends later than this is looked at by its renewal long before.
 const LONGEST_LIFE: Duration = Duration::from_secs(7_200);
 /// The longest pause that a keeper makes because a server asks for one.
@@ -401,9 +425,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Where nothing is in its way, a failure is mended by the next request.
 const LONGEST_FAILURE: Duration = Duration::from_secs(10);
 const ALL_TROUBLE: &[Trouble] = &[Trouble::Any, Trouble::Costs, Trouble::Renewals];
+const LONGEST_WITH_ORPHANS: Duration = Duration::from_secs(3_600);
 const LONGEST_ROTATION_S: u32 = 120;
 const MARGIN: Duration = Duration::from_secs(10);
 /// The server says how long a lease lasts in whole seconds, and some milliseconds after it has counted from.
 const ROUNDING: Duration = Duration::from_secs(1);
 const MANY_USERS: usize = 10;
 const MOST_USERS: usize = 100;
+/// Each lost answer to an issue may leave a user, at most one in five minutes and 1,600 within a life.
+const MOST_ORPHANS: usize = 1_600;

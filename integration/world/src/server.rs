@@ -74,6 +74,7 @@ impl Server {
         if let Some(answer) = self.answer_of_the_cache(call) {
             return answer;
         }
+        let behind = self.behind();
         let mut truth = self.truth.now();
         let increment = call.body.get("increment").and_then(seconds);
         let lease = call.body.get("lease_id").and_then(Value::as_str).unwrap_or_default();
@@ -86,11 +87,25 @@ impl Server {
             "auth/token/revoke-self" => truth.revoke_token(token),
             "sys/leases/renew" => truth.renew_lease(token, lease, increment),
             "sys/leases/revoke" => truth.revoke_lease(token, lease),
-            path if path.starts_with("database/creds/") => return truth.issue(token, role()),
-            path if path.starts_with("database/static-creds/") => truth.read_static(token, role()),
+            path if path.starts_with("database/creds/") => {
+                let issued = truth.issue(token, role());
+                truth.use_token(token);
+                return issued;
+            }
+            path if path.starts_with("database/static-creds/") => truth.read_static(token, role(), behind),
             _ => (404, serde_json::json!({ "errors": [] })),
         };
+        truth.use_token(token);
         (answer, Given::Nothing)
+    }
+
+    /// How far the node is behind that answers a read.
+    fn behind(&self) -> Duration {
+        let lag = self.truth.now().weather.iter().find_map(|what| match what {
+            What::StandbyLags { millis } => Some(Duration::from_millis(*millis)),
+            _ => None,
+        });
+        lag.filter(|_| self.draw() < 0.5).unwrap_or_default()
     }
 
     fn answer_of_the_cache(&self, call: &Call) -> Option<(Answer, Given)> {

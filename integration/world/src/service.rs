@@ -77,7 +77,7 @@ impl Place {
         Builder::new()
             .clock(self.truth.time.clock(self.streams.named(name)))
             .drain_budget(Duration::from_secs(self.plan.settings.drain_s))
-            .start_policy(StartPolicy::WaitUpTo(Duration::from_secs(86_400 * 30)))
+            .start_policy(StartPolicy::WaitUpTo(Duration::from_secs(86_400 * 400)))
     }
 
     async fn keep<P>(&self, name: &str, actor: Actor, provider: P) -> Result<Keeper<P::Secret>>

@@ -53,6 +53,8 @@ struct Token {
     end: Moment,
     max_end: Moment,
     jwt_end: Moment,
+    made: Moment,
+    uses: Option<u64>,
 }
 
 struct Lease {
@@ -62,6 +64,7 @@ struct Lease {
     end: Moment,
     max_end: Moment,
     renewable: bool,
+    made: Moment,
     ttl: Duration,
     /// Whether the service heard the answer in which this lease was.
     heard: bool,
@@ -71,6 +74,8 @@ struct Static {
     user: String,
     period: Duration,
     version: u64,
+    /// When the version came. Before the first replacement it was always there.
+    since: Moment,
     due: Moment,
     rotates_at: Moment,
 }
@@ -82,6 +87,8 @@ pub(crate) struct User {
     password: String,
     pub(crate) lived_from: Moment,
     pub(crate) dead: Option<(Moment, How)>,
+    /// Whether the server has forgotten the user, so that nobody will end it.
+    pub(crate) is_forgotten: bool,
     sessions: usize,
 }
 

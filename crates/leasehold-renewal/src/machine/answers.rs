@@ -7,7 +7,7 @@ use leasehold_core::{ErrorKind, clock::Moment};
 use super::{
     AskedFor, Carried, Command, Failure, Granted, Id, Line, Machine, Made, Phase, Turn,
     event::Told,
-    holding::{Doubt, Grant, Holding, Renewal, Spread},
+    holding::{Doubt, Failing, Grant, Holding, Renewal, Spread},
     old::Old,
     pace::{MOMENT, Once, Policy},
     reasons::Reason,
@@ -116,7 +116,7 @@ impl Machine {
         }
         let Phase::Holding(holding) = &mut self.phase else { return };
         holding.draw = turn.draw;
-        holding.fail(failure, failure.carried, turn.now);
+        holding.fail(Failing::Issues, failure, turn.now);
         // A poll that fails is no reason to replace: its secret does not end, and the next poll comes anyway.
         if holding.terms.poll.is_none() && holding.reasons.is_empty() {
             holding.reasons.add(Reason::GaveUpRenewing, turn.now);
@@ -157,7 +157,7 @@ impl Machine {
                 holding.begin_anew();
                 if !gone && holding.token.is_some() {
                     // Nothing can be issued under a dead token. Its keeper knows too, and its successor is an event.
-                    holding.fail(failure, Carried::No, now);
+                    holding.fail(Failing::Renewals, failure, now);
                 }
             }
             // The token works until its end, and only a new login goes beyond that.
@@ -186,7 +186,7 @@ impl Machine {
                 }
                 return;
             }
-            _ => holding.fail(failure, Carried::No, now),
+            _ => holding.fail(Failing::Renewals, failure, now),
         }
         self.tell_failure(turn);
     }
@@ -240,7 +240,7 @@ impl Holding {
         }
     }
 
-    /// Returns whether that settles the matter: nothing waits for a successor.
+    /// Returns whether that settles the matter: nothing waits for a successor, or only renewals had failed.
     fn renewed(&mut self, ttl: Duration, sent: Moment, rules: &super::Rules, turn: &mut Turn) -> bool {
         let truncated = ttl < self.terms.increment;
         self.draw = turn.draw;
@@ -272,11 +272,12 @@ impl Holding {
             let at = schedule::replace_truncated_at(sent, self.grant.end, budget, self.draw);
             self.reasons.postpone(Reason::Truncated, at.max(turn.now + MOMENT));
         }
+        let of_renewals = self.trouble.is_some_and(|trouble| trouble.of == Failing::Renewals);
         // Where renewals had failed and an issue with them, that issue may succeed as well now: it is tried at once.
-        if settled || self.reasons.has_none_but(Reason::GaveUpRenewing) {
+        if settled || of_renewals || self.reasons.has_none_but(Reason::GaveUpRenewing) {
             self.trouble = None;
         }
-        settled
+        settled || of_renewals
     }
 
     fn ends_as_before(&self, end: Moment) -> bool {

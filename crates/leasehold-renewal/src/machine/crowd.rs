@@ -26,7 +26,7 @@ pub(super) fn is_crowded(trouble: &Trouble) -> bool {
 /// How long to wait after such an attempt. `calm` is the longest wait where nothing speaks of a crowd.
 pub(super) fn wait(trouble: &Trouble, ttl: Duration, calm: Duration, draw: f64) -> Duration {
     let longest = match trouble.carried {
-        Carried::Maybe => (ttl / 20).clamp(calm.min(SHORT_WITH_ORPHANS), SLOWEST_WITH_ORPHANS),
+        Carried::Maybe => (ttl / 20).clamp(calm.min(SHORT_WITH_ORPHANS), slowest_with_orphans(ttl)),
         Carried::No => calm,
     };
     // The first answers come at once, when a quarter of the time is nothing yet.
@@ -36,8 +36,15 @@ pub(super) fn wait(trouble: &Trouble, ttl: Duration, calm: Duration, draw: f64) 
     asked_for + jittered(window.max(asked_for.min(LONGEST_AFTER_RETRY_AFTER)), draw)
 }
 
+/// The longest wait between attempts that may each leave a user behind for a TTL. It grows with the TTL, so that fewer than 1,600
+/// of them live at a time, because a PostgreSQL refuses grants at some 2,350 roles.
+pub(super) fn slowest_with_orphans(ttl: Duration) -> Duration {
+    (ttl / 500).clamp(SLOWEST_WITH_ORPHANS, SLOWEST_OF_ALL)
+}
+
 pub(super) const SHORT_WITH_ORPHANS: Duration = Duration::from_secs(10);
 pub(super) const SLOWEST_WITH_ORPHANS: Duration = Duration::from_secs(600);
+const SLOWEST_OF_ALL: Duration = Duration::from_secs(3_600);
 const SLOWEST_FIRST: Duration = Duration::from_secs(4);
 const LONGEST_AFTER_RETRY_AFTER: Duration = Duration::from_secs(30);
 
@@ -45,7 +52,7 @@ const LONGEST_AFTER_RETRY_AFTER: Duration = Duration::from_secs(30);
 mod tests {
     use leasehold_core::clock::Moment;
 
-    use super::*;
+    use super::{super::holding::Failing, *};
 
     const CALM: Duration = Duration::from_secs(10);
     const HOUR: Duration = Duration::from_secs(3600);
@@ -58,7 +65,15 @@ mod tests {
     fn lost(count: u32, lasted: Duration) -> Trouble {
         let since = Moment::from_nanos(0);
         let kind = ErrorKind::Unreachable;
-        Trouble { count, at: since + lasted, since, kind, retry_after: None, carried: Carried::Maybe }
+        Trouble {
+            count,
+            at: since + lasted,
+            since,
+            kind,
+            retry_after: None,
+            carried: Carried::Maybe,
+            of: Failing::Issues,
+        }
     }
 
     fn refused(count: u32, lasted: Duration, retry_after: Option<Duration>) -> Trouble {
@@ -81,6 +96,15 @@ mod tests {
             secs(1),
             "and seconds for one of seconds"
         );
+    }
+
+    #[test]
+    fn a_postgresql_bears_the_users_that_are_left_behind_within_a_ttl() {
+        for days in [1, 8, 32] {
+            let ttl = HOUR * 24 * days;
+            let mean = wait(&lost(400, ttl), ttl, CALM, 0.5);
+            assert!(ttl.div_duration_f64(mean) < 1_600.0, "{days} days: {mean:?}");
+        }
     }
 
     #[test]

@@ -90,6 +90,16 @@ pub(super) struct Trouble {
     /// Whether the last one was an issue that the server may have carried out: each such attempt can leave a lease that
     /// nobody knows of.
     pub(super) carried: Carried,
+    pub(super) of: Failing,
+}
+
+/// The requests that have failed since the last success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failing {
+    /// Renewals alone: one that succeeds ends the trouble, whatever else waits.
+    Renewals,
+    /// An issue among them: a renewal that succeeds says nothing about the next issue.
+    Issues,
 }
 
 impl Trouble {
@@ -230,13 +240,15 @@ impl Holding {
 
     /// Adds a failure to those before it. A dead token is another matter than whatever else failed before: only its
     /// successor helps, so the waits for that begin anew.
-    pub(super) fn fail(&mut self, failure: Failure, carried: Carried, now: Moment) {
+    pub(super) fn fail(&mut self, of: Failing, failure: Failure, now: Moment) {
         let Failure { kind, retry_after, .. } = failure;
+        let carried = if of == Failing::Issues { failure.carried } else { Carried::No };
+        let of = self.trouble.map_or(of, |before| if before.of == Failing::Issues { before.of } else { of });
         let is_dead = |kind| kind == ErrorKind::DeadToken;
         let alike = self.trouble.filter(|before| is_dead(before.kind) == is_dead(kind));
         let count = alike.map_or(1, |before| before.count.saturating_add(1));
         let since = self.trouble.map_or(self.asked_at, |before| before.since);
-        self.trouble = Some(Trouble { count, at: now, since, kind, retry_after, carried });
+        self.trouble = Some(Trouble { count, at: now, since, kind, retry_after, carried, of });
     }
 }
 

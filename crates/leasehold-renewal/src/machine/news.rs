@@ -7,7 +7,7 @@ use leasehold_core::{ErrorKind, Generation};
 use super::{
     Command, Machine, Made, Pace, Phase, Turn,
     event::Told,
-    holding::{Doubt, Renewal},
+    holding::{Doubt, Renewal, Trouble},
     pace::MOMENT,
     reasons::Reason,
     schedule,
@@ -40,8 +40,11 @@ impl Machine {
             return;
         }
         turn.out.push(Command::Tell(generation, Told::Rejected { cause }));
-        if holding.trouble.is_some_and(|trouble| !trouble.kind.is_retryable()) {
-            // It was tried slowly for want of a reason to hurry; here is one.
+        // It was tried slowly for want of a reason to hurry, or because nobody answered. A user whom the server told that the token
+        // is dead has been answered, so the server can be reached.
+        let hurries =
+            |trouble: Trouble| !trouble.kind.is_retryable() || dead && trouble.retry_after.is_none();
+        if holding.trouble.is_some_and(hurries) {
             holding.trouble = None;
         }
         if self.pace.should_verify(generation, cause) && holding.renewal != Renewal::Impossible {

@@ -52,11 +52,13 @@ impl Changes {
         self.from = self.from.max(now + BETWEEN_CHANGES);
     }
 
-    /// A change is heard, and the distance to the next one doubles: from a second to a sixth of the TTL.
+    /// A change is heard, and the distance to the next one doubles: from a second to a sixth of the TTL. So a source that flaps
+    /// while nothing can be revoked leaves some twenty secrets behind within a TTL, and not one each second.
     pub(super) fn hear(&mut self, now: Moment, ttl: Option<Duration>) {
-        let is_another_matter = self.last + QUIET <= now;
+        let distance = self.last.until(self.from);
+        let is_another_matter = self.from + distance.max(QUIET) <= now;
         self.in_a_row = if is_another_matter { 1 } else { self.in_a_row.saturating_add(1) };
-        let longest = ttl.map_or(SLOWEST_CHANGES, |ttl| (ttl / 6).clamp(BETWEEN_CHANGES, SLOWEST_CHANGES));
+        let longest = ttl.map_or(SLOWEST_CHANGES, |ttl| (ttl / 6).max(BETWEEN_CHANGES));
         self.from = now + doubled(BETWEEN_CHANGES, self.in_a_row).min(longest);
         (self.last, self.heard) = (now, Heard::AndNotYetTried);
     }
@@ -135,6 +137,7 @@ pub(super) const BETWEEN_CHANGES: Duration = Duration::from_secs(1);
 pub(super) const MOMENT: Duration = Duration::from_millis(10);
 /// After so long without a change the next one is another matter.
 const QUIET: Duration = Duration::from_secs(300);
+/// Where there is no TTL.
 const SLOWEST_CHANGES: Duration = Duration::from_secs(600);
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);

@@ -6,7 +6,7 @@ use leasehold_core::{ErrorKind, clock::Moment};
 
 use super::{
     Carried, Pace, Rules,
-    crowd::{self, SHORT_WITH_ORPHANS, SLOWEST_WITH_ORPHANS},
+    crowd::{self, SHORT_WITH_ORPHANS, SLOWEST_WITH_ORPHANS, slowest_with_orphans},
     holding::{Doubt, Holding, Renewal, Spread, Trouble},
     pace::{MOMENT, SPACING, doubled},
     reasons::Reason,
@@ -186,9 +186,7 @@ fn after_failure(holding: &Holding, pace: &Pace, rules: &Rules, trouble: Trouble
     let wait = if has_died && crowd::is_crowded(&trouble) {
         crowd::wait(&trouble, ttl, calm, holding.draw)
     } else if trouble.carried == Carried::Maybe {
-        // Each attempt may make a user that lives for a TTL: a few of them at a time, not thousands (a PostgreSQL
-        // refuses grants at some 2,350 roles).
-        let cap = (ttl / 6).clamp(cap.min(SHORT_WITH_ORPHANS), SLOWEST_WITH_ORPHANS);
+        let cap = (ttl / 6).clamp(cap.min(SHORT_WITH_ORPHANS), slowest_with_orphans(ttl));
         backoff(trouble.count, cap.max(FIRST_BACKOFF), holding.draw)
     } else if trouble.kind == ErrorKind::DeadToken {
         // Only the token's own keeper can do anything about it: its successor is an event.

@@ -1,5 +1,7 @@
 //! The database's side of the truth: users and sessions.
 
+use std::time::Duration;
+
 use leasehold_core::clock::Moment;
 
 use super::{How, Session, State, User};
@@ -24,7 +26,8 @@ pub(crate) enum Refusal {
 impl State {
     pub(super) fn make_user(&mut self, role: usize, name: &str, password: &str) {
         let (lived_from, password) = (self.now, password.to_owned());
-        self.users.insert(name.to_owned(), User { role, password, lived_from, dead: None, sessions: 0 });
+        let user = User { role, password, lived_from, dead: None, is_forgotten: false, sessions: 0 };
+        self.users.insert(name.to_owned(), user);
     }
 
     pub(super) fn kill(&mut self, user: &str, at: Moment, how: How) {
@@ -37,11 +40,18 @@ impl State {
         if self.is(|what| matches!(what, What::DatabaseDown)) {
             return Err(Refusal::Down);
         }
+        let now = self.now;
         let open = self.sessions.values().filter(|session| !session.is_cut).count();
         if open >= self.places || self.is(|what| matches!(what, What::DatabaseFull)) {
             return Err(Refusal::Full);
         }
-        let entry = self.users.get_mut(user).filter(|user| user.dead.is_none() && user.password == password);
+        let lag = self.weather.iter().find_map(|what| match what {
+            What::ReplicaLags { millis } => Some(Duration::from_millis(*millis)),
+            _ => None,
+        });
+        let arrived = |user: &User| lag.is_none_or(|lag| user.lived_from + lag <= now);
+        let knows = |user: &User| user.dead.is_none() && user.password == password && arrived(user);
+        let entry = self.users.get_mut(user).filter(|user| knows(user));
         let Some(entry) = entry else { return Err(Refusal::Credentials) };
         entry.sessions += 1;
         let role = entry.role;
@@ -114,8 +124,10 @@ impl State {
         self.sessions.values().filter(|session| session.user == user && !session.is_cut).count()
     }
 
+    /// How many users of a role live that the server knows.
     pub(crate) fn living_users(&self, role: usize) -> usize {
-        self.users.values().filter(|user| user.role == role && user.dead.is_none()).count()
+        let lives = |user: &&User| user.role == role && user.dead.is_none() && !user.is_forgotten;
+        self.users.values().filter(lives).count()
     }
 
     /// Forgets the dead whom nobody asks about any more.
@@ -126,4 +138,4 @@ impl State {
 }
 
 /// The dead are kept for the oracle's questions.
-const KEPT_FOR: std::time::Duration = std::time::Duration::from_secs(3_600);
+const KEPT_FOR: Duration = Duration::from_secs(3_600);

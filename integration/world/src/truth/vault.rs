@@ -26,7 +26,8 @@ impl State {
             let (user, period) = (format!("static-{index}"), Duration::from_secs(period_s));
             let due = self.now + period;
             self.make_user(index, &user, "p-1");
-            self.statics.insert(index, Static { user, period, version: 1, due, rotates_at: due });
+            let since = Moment::from_nanos(0);
+            self.statics.insert(index, Static { user, period, version: 1, since, due, rotates_at: due });
             self.ends_at(due);
         }
     }
@@ -44,7 +45,8 @@ impl State {
         };
         let end = (self.now + ttl).min(max_end);
         let jwt_end = self.login.jwt_s.map_or(Moment::NEVER, |life| self.now + Duration::from_secs(life));
-        self.tokens.insert(value.clone(), Token { end, max_end, jwt_end });
+        let token = Token { end, max_end, jwt_end, made: self.now, uses: self.login.uses };
+        self.tokens.insert(value.clone(), token);
         self.ends_at(end);
         let is_batch = self.login.kind == TokenKind::Batch;
         let auth = json!({
@@ -53,6 +55,7 @@ impl State {
             "lease_duration": self.now.until(end).as_secs(),
             "renewable": !is_batch,
             "token_type": if is_batch { "batch" } else { "service" },
+            "num_uses": self.login.uses.unwrap_or_default(),
         });
         ((200, json!({ "auth": auth })), Given::Token(value))
     }
@@ -79,9 +82,22 @@ impl State {
         (200, json!({ "auth": { "client_token": value, "lease_duration": rest, "renewable": true } }))
     }
 
+    /// A request with this token: if it was the last that the token may be used for, then the token ends with it.
+    pub(crate) fn use_token(&mut self, value: &str) {
+        let Some(token) = self.tokens.get_mut(value) else { return };
+        let Some(uses) = &mut token.uses else { return };
+        *uses = uses.saturating_sub(1);
+        if *uses == 0 {
+            self.end_token(value, self.now, How::ByUs);
+        }
+    }
+
     pub(crate) fn look_up(&self, value: &str) -> Answer {
         match self.tokens.get(value) {
-            Some(token) => (200, json!({ "data": { "ttl": self.now.until(token.end).as_secs() } })),
+            Some(token) => {
+                let (ttl, uses) = (self.now.until(token.end).as_secs(), token.uses.unwrap_or_default());
+                (200, json!({ "data": { "ttl": ttl, "num_uses": uses } }))
+            }
             None => denied(),
         }
     }
@@ -118,6 +134,7 @@ impl State {
             end,
             max_end,
             renewable,
+            made: self.now,
             ttl,
             heard: false,
         };
@@ -132,16 +149,19 @@ impl State {
         ((200, answer), Given::Lease(id))
     }
 
-    pub(crate) fn read_static(&mut self, token: &str, role: usize) -> Answer {
+    /// The password of a static role, as a node says that is so far behind.
+    pub(crate) fn read_static(&mut self, token: &str, role: usize, behind: Duration) -> Answer {
         if !self.tokens.contains_key(token) {
             return denied();
         }
         let Some(role) = self.statics.get(&role) else { return (400, errors("unknown role")) };
+        let is_stale = self.now < role.since + behind;
+        let (version, due) = if is_stale { (role.version - 1, role.since) } else { (role.version, role.due) };
         let data = json!({
             "username": role.user,
-            "password": format!("p-{}", role.version),
-            "last_vault_rotation": format!("version {}", role.version),
-            "ttl": self.now.until(role.due).as_secs(),
+            "password": format!("p-{version}"),
+            "last_vault_rotation": format!("version {version}"),
+            "ttl": self.now.until(due).as_secs(),
         });
         (200, json!({ "data": data }))
     }
@@ -195,6 +215,12 @@ impl State {
         Some(self.tokens.get(&lease.token).map_or(lease.end, |token| lease.end.min(token.end)))
     }
 
+    /// Whether the token above a user's lease ends before the lease does.
+    pub(crate) fn ends_with_its_token(&self, user: &str) -> bool {
+        let lease = self.leases.values().find(|lease| lease.user == user);
+        lease.is_some_and(|lease| self.tokens.get(&lease.token).is_some_and(|token| token.end < lease.end))
+    }
+
     pub(crate) fn edit(&mut self, role: usize, ttl_s: u64, renewable: bool) {
         if let Some(Made::Dynamic { ttl_s: ttl, renewable: is_renewable, .. }) = self.roles.get_mut(role) {
             (*ttl, *is_renewable) = (ttl_s, renewable);
@@ -211,6 +237,16 @@ impl State {
         let of = self.leases.iter().filter(|(_, lease)| lease.role == role);
         for id in of.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.end_lease(&id, self.now, How::ByOthers);
+        }
+    }
+
+    /// Forgets the tokens and leases that were made since then. Nobody ends their users any more.
+    pub(crate) fn restore(&mut self, since: Moment) {
+        self.tokens.retain(|_, token| token.made < since);
+        for (_, lost) in self.leases.extract_if(.., |_, lease| lease.made >= since) {
+            if let Some(user) = self.users.get_mut(&lost.user) {
+                user.is_forgotten = true;
+            }
         }
     }
 
@@ -259,6 +295,7 @@ impl State {
                     break;
                 }
                 role.version += 1;
+                role.since = now;
                 role.due = role.rotates_at + role.period;
                 role.rotates_at = role.due + late;
                 let (user, password) = (role.user.clone(), format!("p-{}", role.version));

@@ -8,7 +8,9 @@ use crate::{
     budget::Budget,
     machine::{
         Authority, Event, Failure, Granted, Machine, Made, Phase, Seen, Terms, TokenCaps, TokenSeen,
-        TokenState, holding::Grant, pace::LONGEST_WAIT,
+        TokenState,
+        holding::{Failing, Grant},
+        pace::LONGEST_WAIT,
     },
 };
 
@@ -86,7 +88,7 @@ fn planned(machine: &Machine) -> Option<(Step, f64)> {
 
 pub(super) fn failed(count: u32, after: f64, kind: ErrorKind) -> Option<Trouble> {
     let (since, at) = (at(1000.0), at(1000.0 + after));
-    Some(Trouble { count, at, since, kind, retry_after: None, carried: Carried::No })
+    Some(Trouble { count, at, since, kind, retry_after: None, carried: Carried::No, of: Failing::Issues })
 }
 
 #[track_caller]

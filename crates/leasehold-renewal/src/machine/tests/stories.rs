@@ -5,11 +5,11 @@ use std::time::Duration;
 use leasehold_core::{ErrorKind, Generation};
 
 use super::{
-    super::reasons::Reason,
+    super::{Command, reasons::Reason},
     checks,
     plan::{Hand, Happens, Reply, Setting, Under},
     properties::holding,
-    world::World,
+    world::{Step, World},
 };
 
 const GRANTED: Happens = Happens::Answer(Hand::Issue, Reply::Done { same: false });
@@ -90,4 +90,21 @@ fn the_last_renewal_of_an_old_secret_goes_on_beside_an_issue() {
     );
     let renewing = world.machine.hands.renewing.map(|asked| asked.generation);
     assert_eq!((world.current(), renewing), (Some(Generation::new(3)), Some(Generation::new(1))));
+}
+
+#[test]
+fn a_renewal_that_succeeds_ends_the_trouble_of_renewals_though_a_replacement_waits_for_its_turn() {
+    let refused = rejected(ErrorKind::CredentialsRefused);
+    let (asked, lives) = (WOKEN, Happens::Answer(Hand::Renewal, Reply::Done { same: false }));
+    let fails = Happens::Answer(Hand::Renewal, Reply::Fails(ErrorKind::Unreachable, None));
+    // So many generations were refused that the next replacement is seconds away. A report makes the keeper ask meanwhile.
+    let replaced = [refused, asked, lives, refused, WOKEN, GRANTED].repeat(5);
+    let waits = [refused, asked, lives, refused, refused, asked, fails];
+    let mut world = story(3600, &[&[GRANTED, HALF_AN_HOUR, lives], &replaced[..], &waits[..]].concat());
+    assert!(holding(&world).reasons.has(Reason::Rejected) && holding(&world).trouble.is_some());
+    let mut told = Vec::new();
+    world.happens(&WOKEN, 0.0, &mut |step: &Step<'_>| told.extend(step.commands.clone()));
+    world.happens(&lives, 0.0, &mut |step: &Step<'_>| told.extend(step.commands.clone()));
+    assert_eq!(holding(&world).trouble, None);
+    assert!(told.iter().any(|command| matches!(command, Command::Recovered(_))), "{told:?}");
 }

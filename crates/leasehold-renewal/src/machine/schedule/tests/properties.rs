@@ -67,6 +67,7 @@ prop_compose! {
                 kind,
                 retry_after: wait.map(secs),
                 carried: if carried { Carried::Maybe } else { Carried::No },
+                of: if carried { Failing::Issues } else { Failing::Renewals },
             });
         })
     }

@@ -231,13 +231,13 @@ impl Holding {
 
 impl Trouble {
     fn canonical(&mut self, canon: &mut Canon) {
-        let Self { count, at, since, kind, retry_after, carried } = self;
+        let Self { count, at, since, kind, retry_after, carried, of } = self;
         // Twelve times doubled, each back-off is as long as it gets; renewals and issues go on in turns.
         canon.parity(count, 12);
         *since = (*since).max(at.earlier(LONGEST_CROWD));
         canon.moment(at);
         canon.moment(since);
-        canon.plain((*kind, *retry_after, discriminant(carried)));
+        canon.plain((*kind, *retry_after, discriminant(carried), discriminant(of)));
     }
 }
 
