@@ -86,6 +86,11 @@ impl Access {
             return Ok(Revoked::NotOurs);
         }
         let token = self.authority(of)?;
+        if token.secret().is_used_up() {
+            // The token would end, and with it whatever else was issued under it and is still in use.
+            let message = "the token to revoke it with has one use left, and has no successor yet";
+            return Err(Error::new(ErrorKind::NotYet, Party::Vault, message));
+        }
         self.vault.revoke_lease(token.secret(), of.lease().id()).await.map(|()| Revoked::Done)
     }
 
@@ -146,6 +151,10 @@ impl Access {
             // Nothing can end it.
             return error.unanswered();
         }
+        if token.is_used_up() {
+            // Its last use would end what others hold. The lease ends with the token.
+            return error.unanswered();
+        }
         match self.vault.revoke_lease(token, lease.id()).await {
             Ok(()) => error,
             Err(left) if matches!(left.kind(), ErrorKind::LeaseGone | ErrorKind::DeadToken) => error,
@@ -164,7 +173,7 @@ impl Access {
 
     async fn cut(&self, token: &Token, lease: Lease, first_ttl: Option<Duration>) -> Lease {
         let (Some(first), Some(ttl)) = (first_ttl, lease.ttl()) else { return lease };
-        if first >= ttl || !lease.renewable() {
+        if first >= ttl || !lease.renewable() || token.is_used_up() {
             return lease;
         }
         let short = match self.vault.renew_lease(token, lease.id(), first).await {
@@ -179,11 +188,11 @@ impl Access {
     }
 
     /// The token for renewing and revoking: the lease's own while it is usable, since it is sure to be allowed to;
-    /// afterwards the current one.
+    /// afterwards, and if it has one use left, the current one.
     fn authority<S>(&self, of: &Record<S>) -> Result<Arc<Issued<Token>>> {
         let now = self.token.clock().now();
         match of.parent() {
-            Some(own) if own.usable_until() > now => Ok(Arc::clone(own)),
+            Some(own) if own.usable_until() > now && !own.secret().is_used_up() => Ok(Arc::clone(own)),
             _ => self.token.get(),
         }
     }

@@ -139,8 +139,12 @@ async fn the_last_use_of_a_token_is_not_spent_on_what_would_end_with_it() {
     assert_eq!(role.renew(&record).await.unwrap_err().kind(), ErrorKind::NotRenewable);
     let error = role.issue().await.unwrap_err();
     assert!(error.kind() == ErrorKind::DeadToken && error.message().contains("token_num_uses"), "{error}");
+    assert_eq!(role.revoke(&record).await.unwrap_err().kind(), ErrorKind::NotYet);
     assert_eq!(scene.vault.asked().len(), 1);
     assert!(scene.tokens.rejections.try_recv().is_some(), "its keeper is to get another");
+    scene.log_in("two");
+    assert_eq!(role.revoke(&record).await.unwrap(), Revoked::Done);
+    assert!(scene.vault.asked().last().unwrap().starts_with("two sys/leases/revoke"));
 }
 
 #[tokio::test(start_paused = true)]

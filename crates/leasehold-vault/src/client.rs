@@ -103,7 +103,8 @@ impl Client {
     async fn ask(&self, token: Option<&Token>, call: Call, secrets: &Secrets) -> Result<Answer> {
         let outcome = self.attempt(token, call.clone(), secrets).await;
         let (Some(token), Err(denied)) = (token, &outcome) else { return outcome };
-        if denied.kind() != ErrorKind::Denied || call.asked().is_lookup_self() {
+        // A token's last use is not spent on a question: with it the token would end, and every lease under it.
+        if denied.kind() != ErrorKind::Denied || call.asked().is_lookup_self() || token.is_used_up() {
             return outcome;
         }
         match self.attempt(Some(token), Call::read(LOOKUP_SELF)?, secrets).await {

@@ -196,6 +196,10 @@ async fn a_403_is_looked_into_once() {
     let error = client.renew_lease(&token(), "l", Duration::from_secs(1)).await.unwrap_err();
     assert!(error.message().contains("`update`") && error.message().contains("sys/leases/renew"), "{error}");
     assert_eq!(requests(&server).await.len(), 4);
+    // The question would be the token's last use, with which it ends.
+    let token = token().with_uses(Some(leasehold_core::Uses::new(2)));
+    let error = client.read(&token, "database/creds/app").await.unwrap_err();
+    assert_eq!((error.kind(), requests(&server).await.len()), (ErrorKind::Denied, 5));
 }
 
 #[tokio::test]
