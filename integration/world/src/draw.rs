@@ -23,8 +23,12 @@ pub(crate) enum Span {
 
 pub(crate) fn plan(seed: u64, span: Span) -> Plan {
     let streams = Streams::new(seed);
-    let settings = settings(&mut streams.named("settings"), span);
+    let mut settings = settings(&mut streams.named("settings"), span);
     let faults = faults(streams, &settings);
+    if !faults.is_empty() {
+        // In an outage each attempt is a use, so a token of few uses keeps no promise there.
+        settings.login.uses = None;
+    }
     Plan { version: VERSION, seed, settings, faults, finding: None }
 }
 
@@ -42,7 +46,10 @@ fn settings(draws: &mut Rng, span: Span) -> Settings {
     let max_ttl_s = ttl_s * if kind == TokenKind::Batch { 1 } else { draws.u64(1..=20) };
     let jwt_s = (kind != TokenKind::Batch && draws.f64() < 0.3).then(|| ttl_s * draws.u64(1..=3));
     let drain_s = pick(draws, &[1, 5, 60]);
-    let uses = (kind != TokenKind::Batch && draws.f64() < 0.15).then(|| log_uniform(draws, 20, 2_000));
+    // Enough for what is asked with a token in a sixth of its life, which is as often as a token is replaced for want of uses.
+    let shortest = roles.iter().map(|role| role.made.life_s()).min().unwrap_or(60);
+    let enough = 20.max(ttl_s / shortest * roles.len() as u64 * 4);
+    let uses = (kind != TokenKind::Batch && draws.bool()).then(|| log_uniform(draws, enough, enough * 20));
     let login = Login { ttl_s, max_ttl_s, kind, jwt_s, uses };
     Settings { storm_s, login, roles, drain_s }
 }
