@@ -1,3 +1,4 @@
+mod edges;
 mod properties;
 
 use leasehold_core::{Generation, Party};
