@@ -267,18 +267,22 @@ async fn happen(place: Place, running: Running, fault: Fault) {
 /// How long a fault goes on to be felt after its end. A server that asks for a pause is given it; and where a request may have
 /// been carried out, its repetition waits, because each may leave a user behind.
 fn echo(what: &What, lasts: Duration, plan: &Plan) -> Duration {
-    match what {
+    let asked_for = match what {
+        What::Fails { retry_after_s: Some(wait), .. } | What::Limited { retry_after_s: Some(wait) } => {
+            Duration::from_secs(*wait).min(LONGEST_PAUSE)
+        }
+        _ => Duration::ZERO,
+    };
+    let repeated = match what {
         What::Fails { status: 502 | 504, .. }
         | What::RequestsLost { .. }
         | What::AnswersLost { .. }
         | What::AnswersCut { .. }
         | What::Slow { .. }
         | What::Hangs => lasts.min(slowest(plan)),
-        What::Fails { retry_after_s: Some(wait), .. } | What::Limited { retry_after_s: Some(wait) } => {
-            Duration::from_secs(*wait).min(LONGEST_PAUSE)
-        }
         _ => Duration::ZERO,
-    }
+    };
+    asked_for.max(repeated)
 }
 
 /// The trouble that a fault is: it may legitimately cost queries or lives, or it must cost nothing.

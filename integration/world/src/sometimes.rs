@@ -44,7 +44,7 @@ catalogue! {
     LeaseIsGone => "a renewal names a lease that is gone",
     RenewalForbidden => "a renewal is forbidden",
     RevocationForbidden => "a revocation is forbidden",
-    ForbiddenThenRevoked => "a revocation was forbidden, and is carried out later",
+    ForbiddenThenRevoked => "revocations were forbidden, and one is carried out later",
     IssueLost => "an issue's answer is lost",
     RenewalLost => "a renewal's answer is lost",
     RevocationLost => "a revocation's answer is lost",

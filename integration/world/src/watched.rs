@@ -1,22 +1,18 @@
 //! The real providers, watched: how many requests of a keeper are in flight, and what it was granted.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use leasehold_core::{
-    Credentials, ErrorKind, Generation, Grant, Provider, Record, Renewed, Result, Revoked, Token, async_trait,
+    Credentials, ErrorKind, Grant, Provider, Record, Renewed, Result, Revoked, Token, async_trait,
 };
 
 use crate::{
     oracle::{Actor, Asked, Oracle, Promise},
     plan::What,
     sometimes::Sometimes,
-    time::lock,
     truth::Truth,
 };
 
@@ -26,8 +22,8 @@ pub(crate) struct Watched<P> {
     truth: Arc<Truth>,
     oracle: Arc<Oracle>,
     in_flight: Arc<InFlight>,
-    /// Of which generations a revocation was forbidden.
-    forbidden: Mutex<BTreeSet<Generation>>,
+    /// Whether the last revocation that was answered was forbidden.
+    is_forbidden: AtomicBool,
 }
 
 /// How many issues, renewals and revocations of a keeper are in flight.
@@ -37,7 +33,7 @@ impl<P> Watched<P> {
     pub(crate) fn new(provider: P, actor: Actor, truth: Arc<Truth>, oracle: Arc<Oracle>) -> Self {
         let in_flight = Arc::default();
         oracle.is_new(actor, Arc::clone(&in_flight));
-        Self { provider, actor, truth, oracle, in_flight, forbidden: Mutex::default() }
+        Self { provider, actor, truth, oracle, in_flight, is_forbidden: AtomicBool::new(false) }
     }
 
     fn sets_out(&self, asked: Asked) -> OneInFlight<'_> {
@@ -113,9 +109,9 @@ where
         let told = self.provider.revoke(of).await;
         match &told {
             Err(error) if error.kind() == ErrorKind::Denied => {
-                lock(&self.forbidden).insert(of.generation());
+                self.is_forbidden.store(true, Ordering::Relaxed)
             }
-            Ok(_) if lock(&self.forbidden).remove(&of.generation()) => {
+            Ok(_) if self.is_forbidden.swap(false, Ordering::Relaxed) => {
                 self.oracle.sometimes(Sometimes::ForbiddenThenRevoked);
             }
             _ => {}

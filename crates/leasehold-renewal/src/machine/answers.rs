@@ -86,9 +86,9 @@ impl Machine {
         let Some(asked) = self.hands.renewing.take_if(|asked| asked.id == id) else { return };
         match &mut self.phase {
             Phase::Holding(holding) if holding.generation == asked.generation => {
-                let settled = holding.renewed(ttl, asked.sent, &self.rules, turn);
+                let is_well = holding.renewed(ttl, asked.sent, &self.rules, turn);
                 self.pace.renewals = Policy::Allows;
-                if settled {
+                if is_well {
                     self.recovered(turn);
                 }
             }
@@ -240,7 +240,7 @@ impl Holding {
         }
     }
 
-    /// Returns whether that settles the matter: nothing waits for a successor, or only renewals had failed.
+    /// Returns whether no failure is left.
     fn renewed(&mut self, ttl: Duration, sent: Moment, rules: &super::Rules, turn: &mut Turn) -> bool {
         let truncated = ttl < self.terms.increment;
         self.draw = turn.draw;
@@ -250,7 +250,7 @@ impl Holding {
             // Asked before its time, max TTL says nothing about when to replace it. It may end a little later than was known.
             self.doubt = None;
             self.may_end = self.may_end.max(sent + ttl);
-            return false;
+            return true;
         }
         if !ttl.is_zero() {
             (self.grant.sent, self.grant.ttl, self.grant.end) = (sent, Some(ttl), sent + ttl);
@@ -277,7 +277,7 @@ impl Holding {
         if settled || of_renewals || self.reasons.has_none_but(Reason::GaveUpRenewing) {
             self.trouble = None;
         }
-        settled || of_renewals
+        self.trouble.is_none()
     }
 
     fn ends_as_before(&self, end: Moment) -> bool {

@@ -48,6 +48,7 @@ pub(super) enum Heard {
 impl Changes {
     /// An issue leaves, for whatever reason.
     pub(super) fn issue_leaves(&mut self, now: Moment) {
+        self.forgive(now);
         self.heard = Heard::AndTried;
         self.from = self.from.max(now + BETWEEN_CHANGES);
     }
@@ -55,16 +56,18 @@ impl Changes {
     /// A change is heard, and the distance to the next one doubles: from a second to a sixth of the TTL. So a source that flaps
     /// while nothing can be revoked leaves some twenty secrets behind within a TTL, and not one each second.
     pub(super) fn hear(&mut self, now: Moment, ttl: Option<Duration>) {
-        let is_another_matter = self.are_forgotten(now);
-        self.in_a_row = if is_another_matter { 1 } else { self.in_a_row.saturating_add(1) };
+        self.forgive(now);
+        self.in_a_row = self.in_a_row.saturating_add(1);
         let longest = ttl.map_or(SLOWEST_CHANGES, |ttl| (ttl / 6).max(BETWEEN_CHANGES));
         self.pause = doubled(BETWEEN_CHANGES, self.in_a_row).min(longest);
         (self.from, self.heard) = (now + self.pause, Heard::AndNotYetTried);
     }
 
-    /// Whether no change came for five minutes, or for as long as the last distance.
-    pub(super) fn are_forgotten(&self, now: Moment) -> bool {
-        self.from + self.pause.max(QUIET) <= now
+    /// If no change came for five minutes, and for as long as the last distance, then the next one is another matter.
+    pub(super) fn forgive(&mut self, now: Moment) {
+        if self.from + self.pause.max(QUIET) <= now {
+            (self.pause, self.in_a_row) = (Duration::ZERO, 0);
+        }
     }
 }
 

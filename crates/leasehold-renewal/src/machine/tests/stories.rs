@@ -108,3 +108,17 @@ fn a_renewal_that_succeeds_ends_the_trouble_of_renewals_though_a_replacement_wai
     assert_eq!(holding(&world).trouble, None);
     assert!(told.iter().any(|command| matches!(command, Command::Recovered(_))), "{told:?}");
 }
+
+#[test]
+fn an_answer_ends_the_trouble_of_a_question_that_was_forbidden() {
+    let refused = rejected(ErrorKind::CredentialsRefused);
+    let (asked, lives) = (WOKEN, Happens::Answer(Hand::Renewal, Reply::Done { same: false }));
+    let denied = Happens::Answer(Hand::Renewal, Reply::Fails(ErrorKind::Denied, None));
+    // The next replacement is more than a minute away. A report makes the keeper ask meanwhile, twice, and half a minute apart.
+    let replaced = [refused, asked, lives, refused, WOKEN, GRANTED].repeat(8);
+    let waits = [refused, asked, lives, refused, refused, asked, denied, Happens::Time(0.6), refused, asked];
+    let mut world = story(3600, &[&[GRANTED, HALF_AN_HOUR, lives], &replaced[..], &waits[..]].concat());
+    let mut told = Vec::new();
+    world.happens(&lives, 0.0, &mut |step: &Step<'_>| told.extend(step.commands.clone()));
+    assert!(told.iter().any(|command| matches!(command, Command::Recovered(_))), "{told:?}");
+}

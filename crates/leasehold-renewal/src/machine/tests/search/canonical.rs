@@ -172,9 +172,7 @@ impl Pace {
     fn canonical(&mut self, now: Moment, canon: &mut Canon) {
         let Self { last_request, changes, rejections, budget, next_look, over_budget, renewals } = self;
         canon.moment_within(last_request, SPACING);
-        if changes.are_forgotten(now) {
-            (changes.pause, changes.in_a_row) = (Duration::ZERO, 0);
-        }
+        changes.forgive(now);
         canon.moment(&mut changes.from);
         canon.plain(changes.pause);
         canon.count(&mut changes.in_a_row, 11);
