@@ -18,6 +18,8 @@ pub(crate) struct Caller {
     pub(crate) pool: Pool,
     pub(crate) plan: plan::Pool,
     pub(crate) drain: Duration,
+    /// How long a replacement may wait for its turn after a storm of rejections, if the plan has one.
+    pub(crate) turn: Duration,
     pub(crate) truth: Arc<Truth>,
     pub(crate) oracle: Arc<Oracle>,
     pub(crate) draws: Rng,
@@ -86,7 +88,7 @@ impl Caller {
                 let notice = self
                     .plan
                     .ask_every_ms
-                    .map_or(Duration::MAX, |ms| 2 * Duration::from_millis(ms) + NOTICED);
+                    .map_or(Duration::MAX, |ms| 2 * Duration::from_millis(ms) + NOTICED + self.turn);
                 // The keeper asks the server first, and while that cannot be reached nothing follows from the pool's question.
                 self.oracle.was_in_trouble(asked_at.earlier(LATE.max(notice))) || at + notice > asked_at
             }

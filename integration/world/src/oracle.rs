@@ -1,7 +1,7 @@
 //! The oracle: it knows the truth and the public promises, and calls none of the code that it judges.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt::{self, Write as _},
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
@@ -123,8 +123,6 @@ struct State {
     troubles: [(u32, Option<Moment>); 3],
     dead: Option<Dead>,
     in_flight: BTreeMap<Actor, Arc<InFlight>>,
-    /// Whose service is shutting down.
-    stopping: BTreeSet<Actor>,
 }
 
 /// A token that the server has called dead.
@@ -251,24 +249,18 @@ impl Oracle {
     pub(crate) fn is_new(&self, actor: Actor, in_flight: Arc<InFlight>) {
         let mut state = lock(&self.state);
         state.last_request.remove(&actor);
-        state.stopping.remove(&actor);
         state.in_flight.insert(actor, in_flight);
     }
 
     /// A keeper is told to stop.
     pub(crate) fn stops(&self, actor: Actor) {
-        let mut state = lock(&self.state);
-        state.stopping.insert(actor);
+        let state = lock(&self.state);
         let Some(in_flight) = state.in_flight.get(&actor).cloned() else { return };
         drop(state);
         let rare =
             [Sometimes::StopDuringIssue, Sometimes::StopDuringRenewal, Sometimes::StopDuringRevocation];
         let met = rare.into_iter().zip(&*in_flight).filter(|(_, count)| count.load(Ordering::Relaxed) > 0);
         met.for_each(|(rare, _)| self.sometimes(rare));
-    }
-
-    pub(crate) fn is_stopping(&self, actor: Actor) -> bool {
-        lock(&self.state).stopping.contains(&actor)
     }
 
     /// A keeper has its provider issue or renew.

@@ -74,12 +74,7 @@ impl World {
         }
         let looks = tokio::task::spawn_local(looks(self.place.clone(), Rc::clone(&self.running)));
         self.storm().await;
-        let half = bound(&self.place.plan) / 2;
-        self.place.truth.time.pass(half).await;
-        if !self.complaints().is_empty() {
-            self.place.oracle.sometimes(Sometimes::HealsLate);
-        }
-        self.place.truth.time.pass(half).await;
+        self.place.truth.time.pass(bound(&self.place.plan)).await;
         self.place.oracle.tell(format_args!("the calm after the storm is over"));
         looks.abort();
         self.is_healthy_soon().await;

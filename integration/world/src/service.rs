@@ -147,7 +147,8 @@ impl Service {
             let draws = place.streams.named(&format!("caller {name} {}", self.life));
             let (truth, oracle) = (Arc::clone(&place.truth), Arc::clone(&place.oracle));
             let drain = Duration::from_secs(place.plan.settings.drain_s);
-            tokio::spawn(Caller { name, pool: pool.clone(), plan, drain, truth, oracle, draws }.run())
+            let turn = longest_turn(&place.plan);
+            tokio::spawn(Caller { name, pool: pool.clone(), plan, drain, turn, truth, oracle, draws }.run())
         });
         Ok(Rotating { callers: callers.collect(), pool, rotation })
     }
@@ -235,6 +236,13 @@ async fn record(mut events: broadcast::Receiver<Event>, actor: Actor, oracle: Ar
             kind => oracle.tell(format_args!("{actor} {generation}: {kind:?}")),
         }
     }
+}
+
+/// A replacement for one rejection of many keeps a third of the TTL. If its lease cannot be renewed, then the server cannot be asked
+/// meanwhile whether it lives.
+fn longest_turn(plan: &Plan) -> Duration {
+    let has_storms = plan.faults.iter().any(|fault| matches!(fault.what, plan::What::Rejections { .. }));
+    Duration::from_secs(if has_storms { plan.settings.longest_life_s() / 3 } else { 0 })
 }
 
 /// The service, while it runs: a restart takes it out and puts another in.

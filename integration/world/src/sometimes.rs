@@ -55,7 +55,6 @@ catalogue! {
     StopDuringRenewal => "a service stops while a renewal is in flight",
     StopDuringRevocation => "a service stops while a revocation is in flight",
     StopDuringRotation => "a service stops while a pool has old connections",
-    IssueAfterStop => "an issue is granted after the service has stopped",
     LeftBehind => "a service stops and cannot revoke everything",
     // What pools meet.
     HeldLong => "a caller keeps a connection for long",
@@ -71,7 +70,6 @@ catalogue! {
     NotReady => "a role is not ready",
     ManyUsers => "a role has ten users or more",
     SleepsLongerThanALife => "a host sleeps for longer than a life",
-    HealsLate => "healing takes more than half of its bound",
 }
 
 impl Serialize for Sometimes {

@@ -85,9 +85,6 @@ where
             self.oracle.sometimes(Sometimes::TokenDiesDuringIssue);
         }
         let grant = granted?;
-        if self.oracle.is_stopping(self.actor) {
-            self.oracle.sometimes(Sometimes::IssueAfterStop);
-        }
         self.truth.now().heard(grant.lease.id());
         Ok(grant)
     }
