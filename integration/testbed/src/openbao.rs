@@ -24,9 +24,10 @@ use crate::{
     server::{Server, disturbed},
     site::{Ground, Site},
 };
-use api::{Api, PATIENCE};
+pub(crate) use api::Api;
+use api::PATIENCE;
 pub(crate) use broker::{Broker, RABBITMQ_MOUNT, RABBITMQ_ROLE};
-pub(crate) use configure::{KUBERNETES_MOUNT, ROLE};
+pub(crate) use configure::{KUBERNETES_MOUNT, ROLE, configure};
 pub(crate) use databases::{DB_ROLE, Database, MARIADB_ROLE, REDIS_ROLE};
 
 /// A server that needs to be unsealed after every start, with its storage on disk: OpenBao, or Vault if that was asked for.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use testcontainers::bollard::{Docker, query_parameters::ListContainersOptionsBuilder};
 
 use crate::{
+    command,
     error::Result,
     install, locate,
     pod::{
@@ -47,6 +48,31 @@ pub fn programs() -> Vec<Program> {
     ]
 }
 
+/// How several nodes of OpenBao could be run here, a launcher and what there is to say of it each: the
+/// [`Nodes`](crate::Nodes) of release 2.4 or later.
+pub fn nodes() -> [(&'static str, String); 2] {
+    let said = locate::openbao_here().and_then(|bao| command::output(&bao, &["version".as_ref()]).ok());
+    let version = said.as_deref().and_then(|said| said.split_whitespace().nth(1)?.strip_prefix('v'));
+    let processes = match version {
+        None => "not yet: OpenBao is fetched when it is first needed".to_owned(),
+        Some(version) if !opens_its_seal(version) => {
+            format!("not with OpenBao {version}: its seal opens by itself from 2.4 on")
+        }
+        Some(version) if cfg!(target_os = "linux") => format!("OpenBao {version}; each can be cut off"),
+        Some(version) => format!("OpenBao {version}; none can be cut off, which takes Linux"),
+    };
+    [
+        ("processes", processes),
+        ("containers", "of OpenBao's image; each can be cut off if that has `ip`".into()),
+    ]
+}
+
+/// Whether that version of OpenBao has a seal whose key is in a file.
+fn opens_its_seal(version: &str) -> bool {
+    let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(2), Some(4))
+}
+
 /// The container engine that answers, with its version.
 ///
 /// # Errors
@@ -73,4 +99,18 @@ pub async fn containers() -> Result<Vec<String>> {
         format!("{} ({image}, {status})", name.trim_start_matches('/'))
     };
     Ok(containers.into_iter().map(line).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_opens_by_itself_from_release_2_4_on() {
+        for (version, opens) in
+            [("2.3.9", false), ("2.4.0", true), ("2.10.1", true), ("3.0.0", true), ("1.20", false)]
+        {
+            assert_eq!(opens_its_seal(version), opens, "{version}");
+        }
+    }
 }

@@ -41,7 +41,10 @@ pub struct Testbed {
     redis: Option<Redis>,
     rabbitmq: Option<RabbitMq>,
     database_url: String,
-    _cluster: ApiServer,
+    cluster: ApiServer,
+    /// The certificate of its authority, in PEM.
+    authority: String,
+    config: Config,
     // Last: what the containers share goes after them.
     site: Site,
 }
@@ -98,7 +101,9 @@ impl Testbed {
             redis,
             rabbitmq,
             database_url,
-            _cluster: cluster,
+            cluster,
+            authority: authority.pem().to_owned(),
+            config,
             site,
         })
     }
@@ -159,6 +164,17 @@ impl Testbed {
             Ground::Machine => None,
             Ground::Pod(pod) => Some(pod.label()),
         }
+    }
+
+    /// Where its servers are set up.
+    pub(crate) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// What a server of secrets is told beside its databases: what was asked for, who reviews tokens, and the certificate of
+    /// that one's authority.
+    pub(crate) fn told(&self) -> (&Config, &ApiServer, &str) {
+        (&self.config, &self.cluster, &self.authority)
     }
 
     /// Starts a proxy in front of OpenBao that counts requests and can answer in its stead.

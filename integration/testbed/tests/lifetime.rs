@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 
-use common::{eventually, lasting, processes_in, start, start_all, start_with};
+use common::{
+    containers_of, docker, eventually, labels_in, lasting, processes_in, start, start_all, start_with,
+};
 use leasehold_testbed::{Config, Testbed};
 use tokio::time::{Instant, sleep_until};
 
@@ -66,23 +68,12 @@ impl Traces {
     }
 }
 
-fn containers_of(label: &str) -> Vec<String> {
-    docker(&["ps", "--all", "--quiet", "--filter", &format!("label={label}")])
-}
-
 fn volumes_of(label: &str) -> Vec<String> {
     let containers = containers_of(label);
     let format = r#"{{range .Mounts}}{{if eq .Type "volume"}}{{println .Name}}{{end}}{{end}}"#;
     let mut arguments = vec!["inspect", "--format", format];
     arguments.extend(containers.iter().map(String::as_str));
     docker(&arguments)
-}
-
-fn docker(arguments: &[&str]) -> Vec<String> {
-    let output = Command::new("docker").args(arguments).output().unwrap();
-    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let lines = String::from_utf8(output.stdout).unwrap();
-    lines.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 async fn start_broker() -> Testbed {
@@ -214,7 +205,7 @@ async fn sigkill_in_the_middle_of_a_start_leaves_nothing() {
         set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
         let mut helper = helper_command("running").env("TMPDIR", folder.path()).spawn().unwrap();
         sleep_until(Instant::now() + Duration::from_millis(moment)).await;
-        labels.extend(label_of_whoever_works_in(folder.path()));
+        labels.extend(labels_in(folder.path()));
         helper.kill().unwrap();
         helper.wait().unwrap();
         eventually("its folders and processes are gone", || async {
@@ -224,19 +215,6 @@ async fn sigkill_in_the_middle_of_a_start_leaves_nothing() {
     }
     let left = labels.iter().flat_map(|label| containers_of(label));
     assert_eq!(left.collect::<Vec<_>>(), [""; 0]);
-}
-
-/// The label that a reaper with a folder in this one was told.
-fn label_of_whoever_works_in(folder: &Path) -> Option<String> {
-    let commands = read_dir("/proc").unwrap().flatten().filter_map(|process| {
-        let line = std::fs::read(process.path().join("cmdline")).ok()?;
-        Some(String::from_utf8_lossy(&line).into_owned())
-    });
-    let folder = folder.to_str().unwrap();
-    commands.filter(|line| line.contains(folder)).find_map(|line| {
-        let mut words = line.split('\0');
-        words.find(|word| word.starts_with("com.leasehold.testbed=")).map(str::to_owned)
-    })
 }
 
 /// A terminal sends Ctrl-C to the whole group.

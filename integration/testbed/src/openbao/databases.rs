@@ -34,7 +34,12 @@ pub(crate) struct Database {
 impl Database {
     /// A member of the role that may read.
     pub(crate) fn postgres(postgres: &Postgres) -> Self {
-        let address = format!("{}:{}/{}", postgres.host(), postgres.port(), postgres.database());
+        Self::postgres_at(postgres, &format!("{}:{}", postgres.host(), postgres.port()))
+    }
+
+    /// As [`Database::postgres`], for a server that reaches it at another host and port.
+    pub(crate) fn postgres_at(postgres: &Postgres, at: &str) -> Self {
+        let address = format!("{at}/{}", postgres.database());
         Self {
             role: DB_ROLE,
             name: "pipeline-db",

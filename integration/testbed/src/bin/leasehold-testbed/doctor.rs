@@ -24,6 +24,10 @@ pub(crate) async fn run() -> ExitCode {
         };
         line(&mut report, program.name, &words);
     }
+    heading(&mut report, "Nodes", "several of OpenBao, of which one leads: `cargo testbed up --nodes 3`");
+    for (launcher, words) in survey::nodes() {
+        line(&mut report, launcher, &words);
+    }
     if engine.is_ok() {
         heading(&mut report, "Images", "what containers run");
         for image in Image::ALL {

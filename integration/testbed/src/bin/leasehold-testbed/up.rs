@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use leasehold_testbed::{Config, Image, Testbed};
+use leasehold_testbed::{Config, Image, Nodes, Testbed};
 
 use crate::{Setup, interrupt::Interrupt, output};
 
@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// Starts RabbitMQ as well.
     #[arg(long)]
     rabbitmq: bool,
+    /// Starts so many nodes of OpenBao as well, three to seven, of which one leads: they are what is to be sourced then.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(3..=7))]
+    nodes: Option<u8>,
 }
 
 /// Starts the servers, says how to use them, and keeps them until Ctrl-C.
@@ -29,38 +32,63 @@ pub(crate) async fn run(options: &Options, setup: Setup, interrupt: Interrupt) -
 }
 
 async fn keep(options: &Options, setup: Setup, interrupt: &Interrupt) -> Result<()> {
-    let &Options { mariadb, redis, rabbitmq } = options;
+    let &Options { mariadb, redis, rabbitmq, nodes } = options;
     let config = Config { mariadb, redis, rabbitmq, ..setup.config() };
     let product = setup.product()?;
     let images = config.images(product);
     setup.build_missing(&images).await?;
     let servers = listed(&images);
     eprintln!("starting {servers}");
-    let testbed = tokio::select! {
-        testbed = Testbed::start(config) => testbed?,
+    let (testbed, nodes) = tokio::select! {
+        started = start(config, nodes) => started?,
         () = interrupt.asked() => return Ok(()),
     };
     let mut environment = String::new();
-    for (name, value) in testbed.environment() {
+    let variables = nodes.as_ref().map_or_else(|| testbed.environment(), |nodes| nodes.environment(&testbed));
+    for (name, value) in variables {
         writeln!(environment, "export {name}='{value}'")?;
     }
     let file = leasehold_testbed::target_folder().join("testbed").join("env");
     write(&file, &environment).with_context(|| format!("writing {}", file.display()))?;
-    let (client, shown) = (testbed.openbao().client().await?, file.display());
+    let client = match &nodes {
+        Some(nodes) => nodes.leader().await?.client().await?,
+        None => testbed.openbao().client().await?,
+    };
+    let shown = file.display();
     output::line(&format!(
         "{servers} are up until Ctrl-C. In another terminal:\n\n  source {shown}\n\n{environment}"
     ));
-    output::line("Three things to try:");
+    if let Some(nodes) = &nodes {
+        let (count, took) = (nodes.all().len(), nodes.took());
+        output::line(&format!(
+            "{count} nodes of OpenBao took {took:.1?}; VAULT_ADDR leads to each in turn.\n"
+        ));
+    }
+    output::line("Things to try:");
     output::line("  cargo run --package quickstart    # rows, read by a user that did not exist before");
     output::line("  cargo testbed demo --external --query 'SELECT count(*) FROM measurements'");
     let revoke = format!("{client} lease revoke -prefix database/creds/pipeline");
     output::line(&format!("  {revoke}    # and watch the demo"));
+    if nodes.is_some() {
+        output::line(&format!("  {client} operator step-down    # another node leads; the demo goes on"));
+        output::line(&format!("  {client} operator seal    # one node less; the demo goes on"));
+    }
     interrupt.asked().await;
     // Another `up` may have written its own meanwhile.
     if std::fs::read_to_string(&file).is_ok_and(|now| now == environment) {
         drop(std::fs::remove_file(file));
     }
+    drop((nodes, testbed));
     Ok(())
+}
+
+async fn start(config: Config, nodes: Option<u8>) -> Result<(Testbed, Option<Nodes>)> {
+    let testbed = Testbed::start(config).await?;
+    let nodes = match nodes {
+        Some(count) => Some(Nodes::start(&testbed, count.into()).await?),
+        None => None,
+    };
+    Ok((testbed, nodes))
 }
 
 /// The servers' names, as a sentence has them.
