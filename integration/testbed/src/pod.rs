@@ -34,7 +34,7 @@ pub(crate) use template::{DATA, server};
 use crate::{
     config::Report,
     error::{Error, Result},
-    image::{Image, split},
+    image::{Choice, Image, split},
     kubernetes::DESKTOP,
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct Pod(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
+    /// The servers that it was made for; whichever version is there of any other.
+    images: Vec<Choice>,
     /// The container whose network the others share.
     network: String,
     gateway: Option<IpAddr>,
@@ -56,17 +58,18 @@ struct Inner {
 
 impl Pod {
     /// Starts what the containers share, with these ports of the loopback interface.
-    pub(crate) async fn start(ports: Vec<u16>, report: Report) -> Result<Self> {
+    pub(crate) async fn start(ports: Vec<u16>, images: Vec<Choice>, report: Report) -> Result<Self> {
         let engine = Engine::connect().await?;
-        // Whatever image is there can sleep; this one is in every testbed.
-        let image = Image::Postgres.find(&engine, report).await?;
+        // Each of these can sleep; the last is a database, whose public image has a shell and more.
+        let sleeper_image = images.last().copied().unwrap_or_else(|| Image::Postgres.any());
+        let image = sleeper_image.find(&engine, report).await?;
         let reaper = Reaper::start(engine.threads(), "pod").await?;
         let holder = Holder::new(engine.threads());
         holder.start(&engine, "the pod", sleeper(&image, &reaper, ports)).await?;
         let network = holder.id().await?;
         reaper.check().await?;
         let gateway = gateway(&engine, &network).await?;
-        Ok(Self(Arc::new(Inner { engine, network, gateway, report, holder, reaper })))
+        Ok(Self(Arc::new(Inner { engine, images, network, gateway, report, holder, reaper })))
     }
 
     /// The address at which containers reach this machine, where the engine runs on it.
@@ -97,8 +100,15 @@ impl Pod {
         Ok(Container::new(self.clone(), spec, folder))
     }
 
+    /// The image that a server runs from.
     pub(crate) async fn image(&self, image: Image) -> Result<String> {
-        image.find(&self.0.engine, self.0.report).await
+        let asked = self.0.images.iter().find(|choice| choice.image == image);
+        asked.copied().unwrap_or_else(|| image.any()).find(&self.0.engine, self.0.report).await
+    }
+
+    /// Whether it was made for a server.
+    pub(crate) fn has(&self, image: Image) -> bool {
+        self.0.images.iter().any(|choice| choice.image == image)
     }
 }
 

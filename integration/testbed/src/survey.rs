@@ -11,6 +11,7 @@ use crate::{
         engine::{Engine, find},
         reaper::LABEL,
     },
+    wheels,
 };
 
 /// A program that servers run from where they are processes.
@@ -45,6 +46,13 @@ pub fn programs() -> Vec<Program> {
         packaged(&install::REDIS, locate::redis_here()),
         packaged(&install::RABBITMQ, locate::rabbitmq_here()),
     ]
+}
+
+/// The releases of OpenBao that can be installed here, the newest first, and where each is if it is here.
+pub fn openbao_releases() -> Vec<(&'static str, Option<PathBuf>)> {
+    let place =
+        |version: &str| install::installed_openbao(version.parse().ok()).filter(|path| path.is_file());
+    wheels::versions().into_iter().map(|version| (version, place(version))).collect()
 }
 
 /// The container engine that answers, with its version.

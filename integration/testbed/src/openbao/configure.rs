@@ -25,7 +25,7 @@ impl OpenBao {
         cluster: &ApiServer,
         authority: &str,
     ) -> Result<()> {
-        let paths = databases.iter().map(|database| format!("database/creds/{}", database.role));
+        let paths = databases.iter().flat_map(Database::paths);
         let paths: Vec<String> = paths.chain(broker.as_ref().map(|broker| broker.path.clone())).collect();
         let policy = self.run(|api| policy(api, paths, config.revoke_allowed));
         let logins = self.run(|api| {
