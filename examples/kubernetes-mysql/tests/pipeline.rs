@@ -1,6 +1,6 @@
 //! The pipeline through two leases, with its script run on real servers, and names that agree with the manifests.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test")]
 
 use std::{
     collections::HashSet,

@@ -35,7 +35,7 @@ async fn token(testbed: &Testbed) -> String {
 /// What a server says of itself is what was asked for.
 fn is(asked: &str, said: &str) {
     assert!(version(asked).includes(said), "{said} is not {asked}");
-    println!("{said}");
+    eprintln!("{said}");
 }
 
 async fn postgres(asked: &str) {
@@ -167,7 +167,7 @@ struct Release {
 
 #[tokio::test]
 async fn openbao_2_6_1() {
-    openbao(Release {
+    openbao(&Release {
         version: "2.6.1",
         refuses_slashes: false,
         is_2_7: false,
@@ -178,7 +178,7 @@ async fn openbao_2_6_1() {
 
 #[tokio::test]
 async fn openbao_2_6_2() {
-    openbao(Release {
+    openbao(&Release {
         version: "2.6.2",
         refuses_slashes: false,
         is_2_7: false,
@@ -189,7 +189,7 @@ async fn openbao_2_6_2() {
 
 #[tokio::test]
 async fn openbao_2_7_0() {
-    openbao(Release {
+    openbao(&Release {
         version: "2.7.0",
         refuses_slashes: true,
         is_2_7: true,
@@ -200,17 +200,27 @@ async fn openbao_2_7_0() {
 
 #[tokio::test]
 async fn openbao_2_7_1() {
-    openbao(Release { version: "2.7.1", refuses_slashes: true, is_2_7: true, refuses_late_secret_ids: true })
-        .await;
+    openbao(&Release {
+        version: "2.7.1",
+        refuses_slashes: true,
+        is_2_7: true,
+        refuses_late_secret_ids: true,
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn openbao_2_7_2() {
-    openbao(Release { version: "2.7.2", refuses_slashes: true, is_2_7: true, refuses_late_secret_ids: true })
-        .await;
+    openbao(&Release {
+        version: "2.7.2",
+        refuses_slashes: true,
+        is_2_7: true,
+        refuses_late_secret_ids: true,
+    })
+    .await;
 }
 
-async fn openbao(release: Release) {
+async fn openbao(release: &Release) {
     let versions = Versions { openbao: Some(version(release.version)), ..Versions::default() };
     let config = Config { versions, ..lasting() };
     // As a process it is fetched, and a container has to have its image.

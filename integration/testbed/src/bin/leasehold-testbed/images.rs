@@ -129,7 +129,7 @@ async fn of_debian_12(
         return Ok(());
     }
     let image = server.tag().with_context(|| format!("Debian 12 has no {server}"))?;
-    let revision = revision(server.files(), &debian.revision());
+    let revision = revision(server.files(), &Debian::revision());
     if !options.force && docker::revision(image, steps).await?.as_ref() == Some(&revision) {
         eprintln!("{server}: {image} is already there");
         return Ok(());

@@ -11,10 +11,6 @@ use leasehold_testbed::{Choice, Config, Testbed, Version, Versions};
 use crate::{Setup, interrupt::Interrupt, output};
 
 #[derive(clap::Args)]
-#[expect(
-    clippy::option_option,
-    reason = "not asked for, asked for, or asked for in a version: clap's own words for it"
-)]
 pub(crate) struct Options {
     /// Starts MariaDB as well, of a version if one is named, such as `11.8`.
     #[arg(long, value_name = "VERSION")]

@@ -28,7 +28,7 @@ impl Debian {
     }
 
     /// What it is made of.
-    pub(crate) fn revision(&self) -> String {
+    pub(crate) fn revision() -> String {
         revision(FILES, &format!("{BOOKWORM} {PACKAGES}"))
     }
 
@@ -46,7 +46,7 @@ impl Debian {
     async fn ensure(&self, work: &Work, steps: &Steps) -> Result<HashMap<String, String>> {
         if !self.anew
             && let Some(labels) = docker::labels(IMAGE, steps).await?
-            && labels.get(docker::REVISION) == Some(&self.revision())
+            && labels.get(docker::REVISION) == Some(&Self::revision())
         {
             return Ok(labels);
         }
@@ -56,7 +56,7 @@ impl Debian {
 
     async fn build(&self, work: &Work, steps: &Steps) -> Result<()> {
         let root = root(BOOKWORM, &[&format!("--include={PACKAGES}")], work, steps).await?;
-        let mut labels = vec![(docker::REVISION.to_owned(), self.revision())];
+        let mut labels = vec![(docker::REVISION.to_owned(), Self::revision())];
         labels.extend(versions(&installed(&root, steps).await?));
         let labels: Vec<_> = labels.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         import(&root, FILES[0].1, IMAGE, &labels, steps).await
