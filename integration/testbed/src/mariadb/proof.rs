@@ -1,7 +1,7 @@
 //! How a client of MariaDB and MySQL shows that it knows a password.
 
 use aws_lc_rs::{
-    digest::{Algorithm, Context, SHA1_FOR_LEGACY_USE_ONLY as SHA1, SHA256},
+    digest::{self, Algorithm, Context, SHA1_FOR_LEGACY_USE_ONLY as SHA1},
     rsa::{OAEP_SHA1_MGF1SHA1, OaepPublicEncryptingKey, PublicEncryptingKey},
 };
 use tokio_rustls::rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
@@ -9,8 +9,12 @@ use tokio_rustls::rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as
 /// MySQL's way since 8.0, and its only one since 9.0.
 pub(super) const CACHING: &[u8] = b"caching_sha2_password";
 
-/// Asks for the server's public key.
-pub(super) const WANT_KEY: u8 = 2;
+/// MySQL's way before that.
+pub(super) const SHA256: &[u8] = b"sha256_password";
+
+/// Asks for the server's public key, in each of these two ways.
+pub(super) const CACHING_KEY: u8 = 2;
+pub(super) const SHA256_KEY: u8 = 1;
 
 /// What a server wants after the proof of `caching_sha2_password`.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,8 +49,8 @@ pub(super) fn caching(password: &str, scramble: &[u8]) -> Vec<u8> {
     if password.is_empty() {
         return Vec::new();
     }
-    let once = hash(&SHA256, &[password.as_bytes()]);
-    let mask = hash(&SHA256, &[&hash(&SHA256, &[&once]), scramble]);
+    let once = hash(&digest::SHA256, &[password.as_bytes()]);
+    let mask = hash(&digest::SHA256, &[&hash(&digest::SHA256, &[&once]), scramble]);
     masked(&once, &mask)
 }
 
@@ -91,9 +95,9 @@ mod tests {
     fn the_caching_proof_has_the_scramble_last() {
         // SHA256(password) XOR SHA256(SHA256(SHA256(password)) + scramble).
         let scramble = [7; 20];
-        let stored = hash(&SHA256, &[&hash(&SHA256, &[b"secret"])]);
-        let once = masked(&caching("secret", &scramble), &hash(&SHA256, &[&stored, &scramble]));
-        assert_eq!(hash(&SHA256, &[&once]), stored);
+        let stored = hash(&digest::SHA256, &[&hash(&digest::SHA256, &[b"secret"])]);
+        let once = masked(&caching("secret", &scramble), &hash(&digest::SHA256, &[&stored, &scramble]));
+        assert_eq!(hash(&digest::SHA256, &[&once]), stored);
         assert!(caching("", &scramble).is_empty());
     }
 

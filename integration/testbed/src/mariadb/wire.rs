@@ -14,7 +14,7 @@ use tokio_rustls::{
     rustls::{ClientConfig, pki_types::ServerName},
 };
 
-use super::proof::{self, CACHING, Next};
+use super::proof::{self, CACHING, Next, SHA256};
 use crate::error::{Error, Result, chain};
 
 /// Rows of columns as text; `None` is `NULL`.
@@ -116,6 +116,8 @@ impl Connection {
             verdict = match plugin {
                 NATIVE => connection.ask(&request, &proof::native(password, &scramble)).await?,
                 CACHING => connection.prove(&request, password, &scramble, address).await?,
+                // MySQL asks whom it does not know for this, by the name, so that nobody learns who there is.
+                SHA256 => connection.show(&request, password, &scramble, address, proof::SHA256_KEY).await?,
                 _ => return Err(connection.garbled(&request)),
             };
         }
@@ -149,17 +151,27 @@ impl Connection {
         let answer = self.ask(request, &proof::caching(password, scramble)).await?;
         match proof::next(&answer) {
             Some(Next::Verdict) => self.receive(request).await,
-            Some(Next::Password) if address.is_private() => {
-                self.ask(request, &[password.as_bytes(), &[0]].concat()).await
-            }
-            Some(Next::Password) => {
-                let key = self.ask(request, &[proof::WANT_KEY]).await?;
-                let sealed = proof::sealed(password, scramble, &key).ok_or_else(|| self.garbled(request))?;
-                self.ask(request, &sealed).await
-            }
+            Some(Next::Password) => self.show(request, password, scramble, address, proof::CACHING_KEY).await,
             // Such as that there is no password.
             None => Ok(answer),
         }
+    }
+
+    /// Shows the password: as it is where nobody listens, else encrypted with the key that the server sends when asked so.
+    async fn show(
+        &mut self,
+        request: &str,
+        password: &str,
+        scramble: &[u8],
+        address: &Address,
+        key: u8,
+    ) -> Result<Vec<u8>> {
+        if address.is_private() || password.is_empty() {
+            return self.ask(request, &[password.as_bytes(), &[0]].concat()).await;
+        }
+        let key = self.ask(request, &[key]).await?;
+        let sealed = proof::sealed(password, scramble, &key).ok_or_else(|| self.garbled(request))?;
+        self.ask(request, &sealed).await
     }
 
     /// Sends a packet, and reads the next.
