@@ -122,6 +122,46 @@ containers() {
   nothing_is_left_but "$before"
 }
 
+# Newer servers, by the cases of the testbed's suite `newer`.
+NEWER_OF_TRIXIE=(postgres_17 mariadb_11_8 redis_8_0 valkey_8_1 rabbitmq_4_0)
+NEWER_OF_SID=(postgres_18 mysql_9_7 valkey_9_1 rabbitmq_4_3)
+NEWER_OPENBAO=(openbao_2_6_1 openbao_2_6_2 openbao_2_7_0 openbao_2_7_1 openbao_2_7_2)
+
+# One of them, which the commit chooses: each has its turn.
+newer_server() { newer "$(newer_in_turn)"; }
+newer_server_image() { newer_images "$(newer_in_turn)"; }
+
+newer_in_turn() {
+  local all=("${NEWER_OF_TRIXIE[@]}" "${NEWER_OF_SID[@]}" "${NEWER_OPENBAO[@]}")
+  echo "${all[$((16#$(git rev-parse HEAD | cut -c1-6) % ${#all[@]}))]}"
+}
+
+# The cases of these servers, which skip a server without an image: so that is built first.
+newer() {
+  has_engine || return 0
+  local before
+  newer_images "$@"
+  before=$(what_is_there)
+  cargo testbed test --launcher processes --no-doc \
+    -E "package(leasehold-testbed) & binary(newer) & ($(printf 'test(=%s) + ' "$@" | sed 's/ + $//'))"
+  nothing_is_left_but "$before"
+}
+
+# What is there and current is not built again. OpenBao's releases are fetched by their cases.
+newer_images() {
+  local server
+  has_engine || return 0
+  for server in "$@"; do
+    case " ${NEWER_OF_TRIXIE[*]} / ${NEWER_OF_SID[*]} " in
+      *" $server "*/*) newer_image "$server" trixie ;;
+      */*" $server "*) newer_image "$server" sid ;;
+    esac
+  done
+}
+
+# The binary itself: cargo would wait for whatever is being compiled.
+newer_image() { "${CARGO_TARGET_DIR:-target}/debug/leasehold-testbed" images "${1%%_*}" --suite "$2"; }
+
 # Containers whose test has ended go a moment later, so they are waited for.
 nothing_is_left_but() {
   local tries

@@ -34,7 +34,7 @@ pub(crate) use template::{DATA, server};
 use crate::{
     config::Report,
     error::{Error, Result},
-    image::{Image, split},
+    image::{Choice, Image, split},
     kubernetes::DESKTOP,
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct Pod(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
+    /// The servers that it was made for; whichever version is there of any other.
+    images: Vec<Choice>,
     /// The container whose network the others share.
     network: String,
     address: Option<IpAddr>,
@@ -57,13 +59,14 @@ struct Inner {
 
 impl Pod {
     /// Starts what the containers share, with these ports of the loopback interface.
-    pub(crate) async fn start(ports: Vec<u16>, report: Report) -> Result<Self> {
+    pub(crate) async fn start(ports: Vec<u16>, images: Vec<Choice>, report: Report) -> Result<Self> {
         let engine = Engine::connect().await?;
-        // Whatever image is there can sleep; this one is in every testbed.
-        let image = Image::Postgres.find(&engine, report).await?;
+        // Each of these can sleep; the last is a database, whose public image has a shell and more.
+        let sleeper_image = images.last().copied().unwrap_or_else(|| Image::Postgres.any());
+        let image = sleeper_image.find(&engine, report).await?;
         let reaper = Arc::new(Reaper::start(engine.threads(), "pod").await?);
         let request = sleeper(&image, &reaper, "network", ports);
-        Self::around(engine, request, reaper, report).await
+        Self::around(engine, request, reaper, images, report).await
     }
 
     /// Starts what the containers of one node share: a network apart from this pod's, that may be changed from inside by
@@ -73,13 +76,15 @@ impl Pod {
         let image = self.image(Image::OpenBao).await?;
         let request = sleeper(&image, reaper, &format!("{name}-network"), vec![port]);
         let request = request.with_user("0").with_cap_add("NET_ADMIN");
-        Self::around(self.engine().clone(), request, reaper.clone(), self.report()).await
+        Self::around(self.engine().clone(), request, reaper.clone(), self.0.images.clone(), self.report())
+            .await
     }
 
     async fn around(
         engine: Engine,
         sleeper: ContainerRequest<GenericImage>,
         reaper: Arc<Reaper>,
+        images: Vec<Choice>,
         report: Report,
     ) -> Result<Self> {
         let holder = Holder::new(engine.threads());
@@ -87,7 +92,7 @@ impl Pod {
         let network = holder.id().await?;
         reaper.check().await?;
         let (address, gateway) = addresses(&engine, &network).await?;
-        Ok(Self(Arc::new(Inner { engine, network, address, gateway, report, holder, reaper })))
+        Ok(Self(Arc::new(Inner { engine, images, network, address, gateway, report, holder, reaper })))
     }
 
     /// The address at which containers reach this machine, where the engine runs on it.
@@ -141,8 +146,15 @@ impl Pod {
         Ok(Container::new(self.clone(), spec, folder))
     }
 
+    /// The image that a server runs from.
     pub(crate) async fn image(&self, image: Image) -> Result<String> {
-        image.find(&self.0.engine, self.0.report).await
+        let asked = self.0.images.iter().find(|choice| choice.image == image);
+        asked.copied().unwrap_or_else(|| image.any()).find(&self.0.engine, self.0.report).await
+    }
+
+    /// Whether it was made for a server.
+    pub(crate) fn has(&self, image: Image) -> bool {
+        self.0.images.iter().any(|choice| choice.image == image)
     }
 }
 

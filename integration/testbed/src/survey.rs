@@ -12,6 +12,7 @@ use crate::{
         engine::{Engine, find},
         reaper::LABEL,
     },
+    wheels,
 };
 
 /// A program that servers run from where they are processes.
@@ -71,6 +72,13 @@ pub fn nodes() -> [(&'static str, String); 2] {
 fn opens_its_seal(version: &str) -> bool {
     let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
     (numbers.next(), numbers.next()) >= (Some(2), Some(4))
+}
+
+/// The releases of OpenBao that can be installed here, the newest first, and where each is if it is here.
+pub fn openbao_releases() -> Vec<(&'static str, Option<PathBuf>)> {
+    let place =
+        |version: &str| install::installed_openbao(version.parse().ok()).filter(|path| path.is_file());
+    wheels::versions().into_iter().map(|version| (version, place(version))).collect()
 }
 
 /// The container engine that answers, with its version.

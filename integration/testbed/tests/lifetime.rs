@@ -1,6 +1,6 @@
 //! Whatever happens to the process, nothing stays.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
 mod common;
 
@@ -16,7 +16,7 @@ use std::{
 use common::{
     containers_of, docker, eventually, labels_in, lasting, processes_in, start, start_all, start_with,
 };
-use leasehold_testbed::{Config, Testbed};
+use leasehold_testbed::{Config, Image, Testbed};
 use tokio::time::{Instant, sleep_until};
 
 /// What a testbed has on this machine.
@@ -33,7 +33,9 @@ impl Traces {
     fn of(testbed: &Testbed) -> Self {
         let mut folders = vec![testbed.openbao().folder(), testbed.postgres().folder()];
         folders.extend(testbed.mariadb().map(|mariadb| mariadb.folder()));
+        folders.extend(testbed.mysql().map(|mysql| mysql.folder()));
         folders.extend(testbed.redis().map(|redis| redis.folder()));
+        folders.extend(testbed.valkey().map(|valkey| valkey.folder()));
         folders.extend(testbed.rabbitmq().map(|rabbitmq| rabbitmq.folder()));
         let folders = folders.into_iter().map(Path::to_owned).collect();
         let label = testbed.container_label();
@@ -53,12 +55,11 @@ impl Traces {
         left
     }
 
-    /// Its processes, or its containers.
+    /// Its processes and its containers.
     fn processes(&self) -> Vec<String> {
-        match &self.label {
-            Some(label) => containers_of(label),
-            None => self.folders.iter().flat_map(|folder| processes_in(folder)).collect(),
-        }
+        let containers = self.label.as_deref().map(containers_of).unwrap_or_default();
+        let processes = self.folders.iter().flat_map(|folder| processes_in(folder));
+        containers.into_iter().chain(processes).collect()
     }
 
     /// Whether every one of its servers runs.
@@ -78,6 +79,17 @@ fn volumes_of(label: &str) -> Vec<String> {
 
 async fn start_broker() -> Testbed {
     start_with(Config { rabbitmq: true, ..lasting() }).await
+}
+
+/// With servers that are containers also where the others are processes; `None` where their images are not there.
+async fn start_beside() -> Option<Testbed> {
+    for image in [Image::MySql, Image::Valkey] {
+        if !matches!(image.at_hand().await, Ok(Some(_))) {
+            println!("skipped: {}'s image is not here", image.name());
+            return None;
+        }
+    }
+    Some(start_with(Config { mysql: true, valkey: true, ..lasting() }).await)
 }
 
 async fn pause_all(testbed: &Testbed) {
@@ -112,6 +124,16 @@ async fn dropping_rabbitmq_leaves_nothing() {
     let traces = Traces::of(&testbed);
     assert_eq!(traces.folders.len(), 3);
     assert!(traces.run(), "{traces:?}");
+    drop(testbed);
+    assert_eq!(traces.left(), [""; 0]);
+}
+
+#[tokio::test]
+async fn dropping_containers_beside_processes_leaves_nothing() {
+    let Some(testbed) = start_beside().await else { return };
+    let traces = Traces::of(&testbed);
+    assert_eq!(traces.folders.len(), 4);
+    assert!(traces.run() && traces.label.is_some(), "{traces:?}");
     drop(testbed);
     assert_eq!(traces.left(), [""; 0]);
 }
@@ -181,6 +203,13 @@ async fn sigkill_with_a_paused_broker_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn sigkill_with_containers_beside_processes_leaves_nothing() {
+    let Some(first) = start_beside().await else { return };
+    drop(first);
+    killed_by("KILL", "beside").await;
+}
+
+#[tokio::test]
 async fn sigkill_with_paused_servers_leaves_nothing() {
     killed_by("KILL", "paused").await;
 }
@@ -226,7 +255,7 @@ async fn ctrl_c_leaves_nothing() {
 async fn killed_by(signal: &str, state: &str) {
     let (mut helper, traces) = helper(state);
     let servers = match state.split(' ').next() {
-        Some("every") => 4,
+        Some("every" | "beside") => 4,
         Some("broker") => 3,
         _ => 2,
     };
@@ -279,6 +308,7 @@ async fn helper_that_waits_to_be_killed() {
     let testbed = match state.split(' ').next() {
         Some("every") => start_all().await,
         Some("broker") => start_broker().await,
+        Some("beside") => start_beside().await.unwrap(),
         _ => start().await,
     };
     let traces = Traces::of(&testbed);

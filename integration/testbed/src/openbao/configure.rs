@@ -39,7 +39,7 @@ pub(crate) async fn configure(
     cluster: &ApiServer,
     authority: &str,
 ) -> Result<()> {
-    let paths = databases.iter().map(|database| format!("database/creds/{}", database.role));
+    let paths = databases.iter().flat_map(Database::paths);
     let paths: Vec<String> = paths.chain(broker.as_ref().map(|broker| broker.path.clone())).collect();
     let policy = backstage.run(policy(api.clone(), paths, config.revoke_allowed));
     let cluster = json!({
