@@ -31,8 +31,8 @@ pub(crate) struct Pace {
 pub(super) struct Changes {
     /// From when on the next one is heard.
     pub(super) from: Moment,
-    /// When the last one was heard.
-    pub(super) last: Moment,
+    /// The distance that the last one caused.
+    pub(super) pause: Duration,
     pub(super) in_a_row: u32,
     pub(super) heard: Heard,
 }
@@ -55,12 +55,16 @@ impl Changes {
     /// A change is heard, and the distance to the next one doubles: from a second to a sixth of the TTL. So a source that flaps
     /// while nothing can be revoked leaves some twenty secrets behind within a TTL, and not one each second.
     pub(super) fn hear(&mut self, now: Moment, ttl: Option<Duration>) {
-        let distance = self.last.until(self.from);
-        let is_another_matter = self.from + distance.max(QUIET) <= now;
+        let is_another_matter = self.are_forgotten(now);
         self.in_a_row = if is_another_matter { 1 } else { self.in_a_row.saturating_add(1) };
         let longest = ttl.map_or(SLOWEST_CHANGES, |ttl| (ttl / 6).max(BETWEEN_CHANGES));
-        self.from = now + doubled(BETWEEN_CHANGES, self.in_a_row).min(longest);
-        (self.last, self.heard) = (now, Heard::AndNotYetTried);
+        self.pause = doubled(BETWEEN_CHANGES, self.in_a_row).min(longest);
+        (self.from, self.heard) = (now + self.pause, Heard::AndNotYetTried);
+    }
+
+    /// Whether no change came for five minutes, or for as long as the last distance.
+    pub(super) fn are_forgotten(&self, now: Moment) -> bool {
+        self.from + self.pause.max(QUIET) <= now
     }
 }
 
@@ -89,7 +93,7 @@ impl Pace {
     pub(crate) fn new(budget: Budget, now: Moment) -> Self {
         Self {
             last_request: now.earlier(SPACING),
-            changes: Changes { from: now, last: now.earlier(QUIET), in_a_row: 0, heard: Heard::AndTried },
+            changes: Changes { from: now, pause: Duration::ZERO, in_a_row: 0, heard: Heard::AndTried },
             rejections: Rejections::default(),
             budget,
             next_look: now,

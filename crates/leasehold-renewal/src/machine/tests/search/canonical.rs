@@ -172,8 +172,11 @@ impl Pace {
     fn canonical(&mut self, now: Moment, canon: &mut Canon) {
         let Self { last_request, changes, rejections, budget, next_look, over_budget, renewals } = self;
         canon.moment_within(last_request, SPACING);
-        canon.moment_within(&mut changes.from, SPACING);
-        canon.moment(&mut changes.last);
+        if changes.are_forgotten(now) {
+            (changes.pause, changes.in_a_row) = (Duration::ZERO, 0);
+        }
+        canon.moment(&mut changes.from);
+        canon.plain(changes.pause);
         canon.count(&mut changes.in_a_row, 11);
         canon.plain(discriminant(&changes.heard));
         canon.moment_within(next_look, Duration::ZERO);
