@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     backstage::{Backstage, poll},
-    error::Result,
+    error::{Error, Result},
     openbao::Api,
     pod::Container,
     ports::Port,
@@ -131,13 +131,27 @@ impl Node {
         self.start_process().await
     }
 
-    /// Seals it: it goes on running and answers 503. Its vote is lost meanwhile.
+    /// Seals it: it goes on running and answers 503. Its vote is lost meanwhile. A node that has just given up leading says
+    /// that it stands by and answers 500 until it does, so that is asked again, for a minute at most.
     ///
     /// # Errors
     ///
     /// As for [`request`](Self::request).
     pub async fn seal(&self) -> Result<()> {
-        self.request("PUT", "sys/seal", None).await.map(drop)
+        let api = self.api.clone();
+        let sealed = self.backstage.run(async move {
+            poll(RETURN, || async {
+                match api.request("PUT", "sys/seal", None).await {
+                    Err(Error::Answer { status, .. }) if status == "500" => Ok(None),
+                    answer => answer.map(Some),
+                }
+            })
+            .await
+        });
+        match sealed.await? {
+            Some(_) => Ok(()),
+            None => self.request("PUT", "sys/seal", None).await.map(drop),
+        }
     }
 
     /// Unseals it, without waiting until it leads or stands by.
