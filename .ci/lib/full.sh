@@ -5,7 +5,7 @@ RESULTS=${CARGO_TARGET_DIR:-target}/ci/full
 PARTS=(each properties search world sameness old_bugs_of_findings old_bugs_of_before mutants_of_schedule mutants_of_answers
   mutants_of_holding mutants_of_old mutants_of_classify msrv soak long on_containers_suites on_containers_sqlx
   on_containers_deadpool on_containers_bb8 on_containers_diesel on_containers_examples on_containers_testbed
-  newer_servers_trixie newer_servers_sid newer_servers_openbao newer_servers_mysql)
+  newer_servers_trixie newer_servers_sid newer_servers_openbao newer_servers_mysql nodes)
 PART_SECONDS=1800
 
 full() {
@@ -83,7 +83,7 @@ packages_of() {
     on_containers_suites) echo leasehold-suites ;;
     on_containers_testbed) echo leasehold-testbed ;;
     newer_servers_mysql) echo leasehold-testbed kubernetes-mysql ;;
-    newer_servers_*) echo leasehold-testbed ;;
+    newer_servers_* | nodes) echo leasehold-testbed ;;
     on_containers_examples) names examples/*/Cargo.toml ;;
     on_containers_*) echo "leasehold-${1#on_containers_}" ;;
     *) workspace ;;
@@ -173,16 +173,21 @@ newer_servers_trixie() { newer "${NEWER_OF_TRIXIE[@]}"; }
 newer_servers_sid() { newer "${NEWER_OF_SID[@]}"; }
 newer_servers_openbao() { newer "${NEWER_OPENBAO[@]}"; }
 
-# MySQL, which Debian 12 does not have: its own suite, and the tutorials' pipeline with TLS, which nothing else is compiled with.
+# MySQL, which Debian 12 does not have: its own suite, with Valkey beside processes, and the tutorials' pipeline with TLS, which
+# nothing else is compiled with.
 newer_servers_mysql() {
   local before
   has_engine || return 0
-  newer_images mysql_9_7
+  newer_images mysql_9_7 valkey_9_1
   before=$(what_is_there)
-  cargo testbed test --launcher processes --no-doc -E 'package(leasehold-testbed) & binary(mysql)'
+  cargo testbed test --launcher processes --no-doc \
+    -E 'package(leasehold-testbed) & (binary(mysql) + binary(lifetime) & test(containers_beside_processes))'
   cargo test --locked --package kubernetes-mysql --features tls --test pipeline mysql
   nothing_is_left_but "$before"
 }
+
+# Nodes of OpenBao that go and come back, as processes; `on_containers_testbed` has them as containers.
+nodes() { cargo testbed test --launcher processes --no-doc -E "$NODES"; }
 
 on_containers_suites() { on_containers 'package(leasehold-suites)'; }
 on_containers_sqlx() { on_containers 'package(leasehold-sqlx)'; }

@@ -89,8 +89,17 @@ installed() {
 
 where_is() { command -v "$1" || echo "$TOOLS/bin/$1"; }
 
+# Minutes: nodes of OpenBao that go and come back, of which one case stays here; and servers beside those of Debian 12, which
+# are a stage of their own. `bash .ci/run full` runs them.
+NODES='binary(nodes) - test(=three_nodes_start_in_under_twenty_seconds_and_serve_credentials) + binary(nodes_lifetime)'
+IN_FULL="$NODES + package(leasehold-testbed) & (binary(newer) + binary(mysql))"
+
 # The README's own command; the doc tests are a stage of their own, so that each has its time.
-tests() { cargo testbed test --no-doc; }
+tests() {
+  local some=()
+  ! cargo nextest --version >/dev/null 2>&1 || some=(-E "not ($IN_FULL)")
+  cargo testbed test --no-doc "${some[@]}"
+}
 
 doctests() { cargo test --doc $(everything); }
 
@@ -106,7 +115,7 @@ has_engine() {
 images() { ! has_engine || "${CARGO_TARGET_DIR:-target}/debug/leasehold-testbed" images --if-missing; }
 
 # What can fail on containers alone, as CONTRIBUTING.md explains. `bash .ci/run full` runs all the others there, too.
-ON_CONTAINERS='package(leasehold-testbed) & kind(test)
+ON_CONTAINERS="package(leasehold-testbed) & kind(test) - ($IN_FULL)"'
   + package(leasehold-suites) & test(/^(cluster|main_job|mariadb|outage)::|a_database_that|a_brokers_users/)
   + package(leasehold-sqlx) & test(/^(mariadb|postgres)::(under_openbao|restarted_during_rotation)$/)
   + package(leasehold-deadpool) & binary(redis) & test(/^(under_openbao|restarted_during_rotation)$/)'
