@@ -2,8 +2,10 @@
 # when it last passed keeps that result, so a run that was stopped goes on where it was.
 
 RESULTS=${CARGO_TARGET_DIR:-target}/ci/full
-PARTS=(each properties search world sameness old_bugs_of_findings old_bugs_of_before mutants_of_schedule mutants_of_answers mutants_of_holding mutants_of_old mutants_of_classify msrv soak long on_containers_suites
-  on_containers_sqlx on_containers_deadpool on_containers_bb8 on_containers_diesel on_containers_examples on_containers_testbed)
+PARTS=(each properties search world sameness old_bugs_of_findings old_bugs_of_before mutants_of_schedule mutants_of_answers
+  mutants_of_holding mutants_of_old mutants_of_classify msrv soak long on_containers_suites on_containers_sqlx
+  on_containers_deadpool on_containers_bb8 on_containers_diesel on_containers_examples on_containers_testbed
+  newer_servers_trixie newer_servers_sid newer_servers_openbao newer_servers_mysql nodes)
 PART_SECONDS=1800
 
 full() {
@@ -55,7 +57,7 @@ inputs_of() {
     # shellcheck disable=SC2046
     contents Cargo.toml Cargo.lock .cargo .ci .config $(for package in $packages; do folders "$package"; done)
     # Its images too: their servers are what it tests.
-    case $1 in on_containers*) docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}' 2>/dev/null | grep -v template | sort ;; esac
+    case $1 in on_containers* | newer_servers*) docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}' 2>/dev/null | grep -v template | sort ;; esac
   } | sha256sum | cut -c1-16
 }
 
@@ -80,6 +82,8 @@ packages_of() {
     mutants_*) echo leasehold-renewal leasehold-vault ;;
     on_containers_suites) echo leasehold-suites ;;
     on_containers_testbed) echo leasehold-testbed ;;
+    newer_servers_mysql) echo leasehold-testbed kubernetes-mysql ;;
+    newer_servers_* | nodes) echo leasehold-testbed ;;
     on_containers_examples) names examples/*/Cargo.toml ;;
     on_containers_*) echo "leasehold-${1#on_containers_}" ;;
     *) workspace ;;
@@ -163,6 +167,27 @@ soak() { cargo testbed demo --seconds 600 --json; }
 
 # Cases that take minutes, which they skip unless they are asked for.
 long() { LEASEHOLD_LONG=1 cargo testbed test --no-doc -E 'package(leasehold-suites) & test(/^login_lapses::/)'; }
+
+# Every newer server that the testbed can have, where `.ci/run` has one in turn.
+newer_servers_trixie() { newer "${NEWER_OF_TRIXIE[@]}"; }
+newer_servers_sid() { newer "${NEWER_OF_SID[@]}"; }
+newer_servers_openbao() { newer "${NEWER_OPENBAO[@]}"; }
+
+# MySQL, which Debian 12 does not have: its own suite, with Valkey beside processes, and the tutorials' pipeline with TLS, which
+# nothing else is compiled with.
+newer_servers_mysql() {
+  local before
+  has_engine || return 0
+  newer_images mysql_9_7 valkey_9_1
+  before=$(what_is_there)
+  cargo testbed test --launcher processes --no-doc \
+    -E 'package(leasehold-testbed) & (binary(mysql) + binary(lifetime) & test(containers_beside_processes))'
+  cargo test --locked --package kubernetes-mysql --features tls --test pipeline mysql
+  nothing_is_left_but "$before"
+}
+
+# Nodes of OpenBao that go and come back, as processes; `on_containers_testbed` has them as containers.
+nodes() { cargo testbed test --launcher processes --no-doc -E "$NODES"; }
 
 on_containers_suites() { on_containers 'package(leasehold-suites)'; }
 on_containers_sqlx() { on_containers 'package(leasehold-sqlx)'; }

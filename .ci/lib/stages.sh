@@ -89,8 +89,17 @@ installed() {
 
 where_is() { command -v "$1" || echo "$TOOLS/bin/$1"; }
 
+# Minutes: nodes of OpenBao that go and come back, of which one case stays here; and servers beside those of Debian 12, which
+# are a stage of their own. `bash .ci/run full` runs them.
+NODES='binary(nodes) - test(=three_nodes_start_in_under_twenty_seconds_and_serve_credentials) + binary(nodes_lifetime)'
+IN_FULL="$NODES + package(leasehold-testbed) & (binary(newer) + binary(mysql))"
+
 # The README's own command; the doc tests are a stage of their own, so that each has its time.
-tests() { cargo testbed test --no-doc; }
+tests() {
+  local some=()
+  ! cargo nextest --version >/dev/null 2>&1 || some=(-E "not ($IN_FULL)")
+  cargo testbed test --no-doc "${some[@]}"
+}
 
 doctests() { cargo test --doc $(everything); }
 
@@ -106,7 +115,7 @@ has_engine() {
 images() { ! has_engine || "${CARGO_TARGET_DIR:-target}/debug/leasehold-testbed" images --if-missing; }
 
 # What can fail on containers alone, as CONTRIBUTING.md explains. `bash .ci/run full` runs all the others there, too.
-ON_CONTAINERS='package(leasehold-testbed) & kind(test)
+ON_CONTAINERS="package(leasehold-testbed) & kind(test) - ($IN_FULL)"'
   + package(leasehold-suites) & test(/^(cluster|main_job|mariadb|outage)::|a_database_that|a_brokers_users/)
   + package(leasehold-sqlx) & test(/^(mariadb|postgres)::(under_openbao|restarted_during_rotation)$/)
   + package(leasehold-deadpool) & binary(redis) & test(/^(under_openbao|restarted_during_rotation)$/)'
@@ -121,6 +130,46 @@ containers() {
   cargo testbed demo --launcher containers --seconds 20 --json
   nothing_is_left_but "$before"
 }
+
+# Newer servers, by the cases of the testbed's suite `newer`.
+NEWER_OF_TRIXIE=(postgres_17 mariadb_11_8 redis_8_0 valkey_8_1 rabbitmq_4_0)
+NEWER_OF_SID=(postgres_18 mysql_9_7 valkey_9_1 rabbitmq_4_3)
+NEWER_OPENBAO=(openbao_2_6_1 openbao_2_6_2 openbao_2_7_0 openbao_2_7_1 openbao_2_7_2)
+
+# One of them, which the commit chooses: each has its turn.
+newer_server() { newer "$(newer_in_turn)"; }
+newer_server_image() { newer_images "$(newer_in_turn)"; }
+
+newer_in_turn() {
+  local all=("${NEWER_OF_TRIXIE[@]}" "${NEWER_OF_SID[@]}" "${NEWER_OPENBAO[@]}")
+  echo "${all[$((16#$(git rev-parse HEAD | cut -c1-6) % ${#all[@]}))]}"
+}
+
+# The cases of these servers, which skip a server without an image: so that is built first.
+newer() {
+  has_engine || return 0
+  local before
+  newer_images "$@"
+  before=$(what_is_there)
+  cargo testbed test --launcher processes --no-doc \
+    -E "package(leasehold-testbed) & binary(newer) & ($(printf 'test(=%s) + ' "$@" | sed 's/ + $//'))"
+  nothing_is_left_but "$before"
+}
+
+# What is there and current is not built again. OpenBao's releases are fetched by their cases.
+newer_images() {
+  local server
+  has_engine || return 0
+  for server in "$@"; do
+    case " ${NEWER_OF_TRIXIE[*]} / ${NEWER_OF_SID[*]} " in
+      *" $server "*/*) newer_image "$server" trixie ;;
+      */*" $server "*) newer_image "$server" sid ;;
+    esac
+  done
+}
+
+# The binary itself: cargo would wait for whatever is being compiled.
+newer_image() { "${CARGO_TARGET_DIR:-target}/debug/leasehold-testbed" images "${1%%_*}" --suite "$2"; }
 
 # Containers whose test has ended go a moment later, so they are waited for.
 nothing_is_left_but() {

@@ -2,7 +2,8 @@
 # What the pipeline needs in Vault or OpenBao. Run it as an operator, with VAULT_ADDR and VAULT_TOKEN,
 # after database.sql. It can be run again, until the administrator's password has been rotated.
 #
-# Without variables it is right for the manifests, with Vault in the same cluster, and MariaDB.
+# Without variables it is right for the manifests, with Vault in the same cluster, and MariaDB. For MySQL it is
+# DATABASE_KIND=mysql, whose role MariaDB takes as well; MySQL answers the other role's statement with 1064, a syntax error.
 set -eu
 
 # OpenBao's client has another name.
@@ -28,7 +29,7 @@ mariadb)
     create="GRANT ALL ON pipeline.* TO '{{name}}'@'%' IDENTIFIED BY '{{password}}'"
     ;;
 mysql)
-    # MySQL 8 has no GRANT that makes users.
+    # MySQL has no GRANT that makes users, since 8.0.
     create="CREATE USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'; GRANT ALL ON pipeline.* TO '{{name}}'@'%'"
     ;;
 *)

@@ -1,6 +1,6 @@
 //! The pipeline through two leases, with its script run on real servers, and names that agree with the manifests.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test")]
 
 use std::{
     collections::HashSet,
@@ -14,7 +14,7 @@ use kubernetes_mysql::Pipeline;
 use leasehold_auth::Kubernetes;
 use leasehold_renewal::Keeper;
 use leasehold_secrets::DatabaseRole;
-use leasehold_testbed::{Claims, Config, MariaDb, Testbed, load::Load};
+use leasehold_testbed::{Claims, Config, Image, Testbed, load::Load};
 use leasehold_vault::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -36,19 +36,33 @@ async fn no_request_fails_through_two_leases() {
     let testbed = Testbed::start(Config { mariadb: true, ..Config::default() }).await.unwrap();
     let mariadb = testbed.mariadb().unwrap();
     mariadb.execute(include_str!("../database.sql")).await.unwrap();
-    vault_setup(&testbed, &[("TOKEN_PERIOD", "60s"), ("LEASE_TTL", "3s"), ("LEASE_MAX_TTL", "6s")]).await;
+    two_leases(&testbed, "mariadb", &format!("mysql://{}/pipeline", address_of(&testbed))).await;
+}
+
+/// A user's first login shows the password, so sqlx wants TLS for it.
+#[cfg(feature = "tls")]
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_fails_through_two_leases_on_mysql() {
+    let Some(testbed) = with_mysql().await else { return };
+    let authority = testbed.mysql().unwrap().certificates().authority.display().to_string();
+    let url = format!("mysql://{}/pipeline?ssl-mode=VERIFY_CA&ssl-ca={authority}", address_of(&testbed));
+    two_leases(&testbed, "mysql", &url).await;
+}
+
+async fn two_leases(testbed: &Testbed, kind: &str, url: &str) {
+    let times = [("TOKEN_PERIOD", "60s"), ("LEASE_TTL", "3s"), ("LEASE_MAX_TTL", "6s")];
+    vault_setup(testbed, &[&times[..], &[("DATABASE_KIND", kind)]].concat()).await;
     let bao = testbed.openbao();
     // The README's last step: from here on nobody knows the administrator's password.
     bao.request("POST", "database/rotate-root/pipeline", None).await.unwrap();
-    let refused = log_in(mariadb, "vault", "until-it-is-rotated").await.unwrap_err().to_string();
+    let refused = log_in(url, "vault", "until-it-is-rotated").await.unwrap_err().to_string();
     assert!(refused.contains("Access denied for user 'vault'"), "{refused}");
 
     let vault = Arc::new(Client::builder().address(bao.address()).build().unwrap());
     let jwt = testbed.service_account().token_path();
     let token = Keeper::start(Kubernetes::new(vault.clone(), "pipeline").jwt_path(jwt)).await.unwrap();
     let login = Keeper::start(DatabaseRole::new(vault, token.current(), "pipeline")).await.unwrap();
-    let url = format!("mysql://{}:{}/pipeline", mariadb.host(), mariadb.port());
-    let pipeline = Pipeline::connect(&url, login.current(), Duration::from_millis(500)).await.unwrap();
+    let pipeline = Pipeline::connect(url, login.current(), Duration::from_millis(500)).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopped) = oneshot::channel::<()>();
@@ -81,7 +95,7 @@ async fn no_request_fails_through_two_leases() {
     pipeline.pool.close().await;
     login.shutdown().await.unwrap();
     token.shutdown().await.unwrap();
-    nobody_left(&testbed).await;
+    nobody_left(testbed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +133,7 @@ async fn the_program_gives_everything_back_on_sigterm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_ways_to_make_users_work_here_and_only_one_in_mysql() {
+async fn both_ways_to_make_users_work_on_mariadb() {
     let testbed = Testbed::start(Config { mariadb: true, ..Config::default() }).await.unwrap();
     let mariadb = testbed.mariadb().unwrap();
     mariadb.execute(include_str!("../database.sql")).await.unwrap();
@@ -132,12 +146,35 @@ async fn both_ways_to_make_users_work_here_and_only_one_in_mysql() {
         let issued = bao.request("GET", "database/creds/pipeline", None).await.unwrap();
         let (user, password) = (&issued["data"]["username"], &issued["data"]["password"]);
         let (user, password) = (user.as_str().unwrap(), password.as_str().unwrap());
-        let mut session = log_in(mariadb, user, password).await.unwrap();
+        let url = format!("mysql://{}/pipeline", address_of(&testbed));
+        let mut session = log_in(&url, user, password).await.unwrap();
         let built = "INSERT INTO builds (revision) VALUES (sha1('a revision'))";
         assert_eq!(sqlx::query(built).execute(&mut session).await.unwrap().rows_affected(), 1);
         bao.revoke_prefix("database/creds/pipeline").await.unwrap();
         assert_eq!(mariadb.dynamic_users().await.unwrap(), [""; 0]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_wants_the_role_for_mysql() {
+    let Some(testbed) = with_mysql().await else { return };
+    let (bao, mysql) = (testbed.openbao(), testbed.mysql().unwrap());
+    vault_setup(&testbed, &[("DATABASE_KIND", "mariadb")]).await;
+    let refused = bao.request("GET", "database/creds/pipeline", None).await.unwrap_err().to_string();
+    assert!(refused.contains("1064") && refused.contains("IDENTIFIED BY"), "{refused}");
+    assert_eq!(mysql.dynamic_users().await.unwrap(), [""; 0]);
+
+    vault_setup(&testbed, &[("DATABASE_KIND", "mysql")]).await;
+    let issued = bao.request("GET", "database/creds/pipeline", None).await.unwrap();
+    let (user, password) = (&issued["data"]["username"], &issued["data"]["password"]);
+    let (user, password) = (user.as_str().unwrap(), password.as_str().unwrap());
+    let session = mysql.log_in_to("pipeline", user, password).await.unwrap();
+    // MySQL 9.7 has no function sha1.
+    session.query("INSERT INTO builds (revision) VALUES (repeat('a', 40))").await.unwrap();
+    let builds = session.query("SELECT count(*) FROM builds").await.unwrap();
+    assert_eq!(builds, [[Some("1".to_owned())]]);
+    bao.revoke_prefix("database/creds/pipeline").await.unwrap();
+    assert_eq!(mysql.dynamic_users().await.unwrap(), [""; 0]);
 }
 
 #[test]
@@ -199,24 +236,52 @@ fn default_of(name: &str) -> &'static str {
     line.strip_suffix('}').unwrap()
 }
 
+/// A testbed with MySQL, filled; `None` where there is no image of it.
+async fn with_mysql() -> Option<Testbed> {
+    if !matches!(Image::MySql.at_hand().await, Ok(Some(_))) {
+        println!("skipped: MySQL's image is not here (`cargo testbed images mysql`)");
+        return None;
+    }
+    let testbed = Testbed::start(Config { mysql: true, ..Config::default() }).await.unwrap();
+    testbed.mysql().unwrap().execute(include_str!("../database.sql")).await.unwrap();
+    Some(testbed)
+}
+
+/// Where the database is: MySQL if there is one, else MariaDB.
+fn address_of(testbed: &Testbed) -> String {
+    match (testbed.mysql(), testbed.mariadb()) {
+        (Some(mysql), _) => format!("{}:{}", mysql.host(), mysql.port()),
+        (None, Some(mariadb)) => format!("{}:{}", mariadb.host(), mariadb.port()),
+        (None, None) => panic!("there is no such database"),
+    }
+}
+
+async fn dynamic_users(testbed: &Testbed) -> Vec<String> {
+    match (testbed.mysql(), testbed.mariadb()) {
+        (Some(mysql), _) => mysql.dynamic_users().await.unwrap(),
+        (None, Some(mariadb)) => mariadb.dynamic_users().await.unwrap(),
+        (None, None) => panic!("there is no such database"),
+    }
+}
+
 async fn nobody_left(testbed: &Testbed) {
-    let (bao, mariadb) = (testbed.openbao(), testbed.mariadb().unwrap());
+    let bao = testbed.openbao();
     until("nobody is left", 10, async || {
-        mariadb.dynamic_users().await.unwrap().is_empty()
+        dynamic_users(testbed).await.is_empty()
             && bao.leases_of("pipeline").await.unwrap().is_empty()
             && bao.tokens().await.unwrap().is_empty()
     })
     .await;
 }
 
-async fn log_in(mariadb: &MariaDb, user: &str, password: &str) -> Result<MySqlConnection, sqlx::Error> {
-    let options = MySqlConnectOptions::new().host(mariadb.host()).port(mariadb.port()).database("pipeline");
+async fn log_in(url: &str, user: &str, password: &str) -> Result<MySqlConnection, sqlx::Error> {
+    let options: MySqlConnectOptions = url.parse()?;
     options.username(user).password(password).connect().await
 }
 
-/// Runs the script as an operator of this cluster does, for this MariaDB; `vault` is the testbed's client, as root.
+/// Runs the script as an operator of this cluster does, for this database; `vault` is the testbed's client, as root.
 async fn vault_setup(testbed: &Testbed, variables: &[(&str, &str)]) {
-    let (bao, account, mariadb) = (testbed.openbao(), testbed.service_account(), testbed.mariadb().unwrap());
+    let (bao, account) = (testbed.openbao(), testbed.service_account());
     // The testbed has told OpenBao where its cluster is; the script is told the same, and shows a reviewer's token.
     let cluster = bao.request("GET", "auth/kubernetes/config", None).await.unwrap();
     let known = |what: &str| cluster["data"][what].as_str().unwrap().to_owned();
@@ -231,7 +296,7 @@ async fn vault_setup(testbed: &Testbed, variables: &[(&str, &str)]) {
     let nowhere = json!({ "kubernetes_host": "https://nowhere.invalid", "kubernetes_ca_cert": known("kubernetes_ca_cert") });
     bao.request("POST", "auth/kubernetes/config", Some(nowhere)).await.unwrap();
     let (host, authority) = (known("kubernetes_host"), known("kubernetes_ca_cert"));
-    let database = format!("{}:{}", mariadb.host(), mariadb.port());
+    let database = address_of(testbed);
     let ours = [
         ("KUBERNETES_HOST", &*host),
         ("KUBERNETES_CA", &*authority),

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    image::Image,
+    image::{Choice, Image},
     launcher::{Launcher, Product},
+    version::Versions,
 };
 
 /// Says in a sentence what takes a while or changes the machine, such as installing something.
@@ -34,10 +35,17 @@ pub struct Config {
     pub tls: Tls,
     /// Whether there is a MariaDB server, beside PostgreSQL.
     pub mariadb: bool,
+    /// Whether there is a MySQL server, beside PostgreSQL. It is a container, whatever runs the others.
+    pub mysql: bool,
     /// Whether there is a Redis server, beside PostgreSQL.
     pub redis: bool,
+    /// Whether there is a Valkey server, beside PostgreSQL. It is a container, whatever runs the others.
+    pub valkey: bool,
     /// Whether there is a RabbitMQ server, beside PostgreSQL.
     pub rabbitmq: bool,
+    /// Which version of each server there is. A server is started if it is asked for above, or always; this alone starts none.
+    /// A version that is not named is left to the variables `LEASEHOLD_VERSION_POSTGRES` and so on ([`Versions::VARIABLES`]).
+    pub versions: Versions,
     /// What runs the servers; `None` leaves it to the variable `LEASEHOLD_LAUNCHER`, and without that they are processes.
     pub launcher: Option<Launcher>,
     /// Which server hands out secrets; `None` leaves it to the variable `LEASEHOLD_PRODUCT`, and without that it is OpenBao.
@@ -82,8 +90,11 @@ impl Default for Config {
             revoke_allowed: true,
             tls: Tls::default(),
             mariadb: false,
+            mysql: false,
             redis: false,
+            valkey: false,
             rabbitmq: false,
+            versions: Versions::default(),
             launcher: None,
             product: None,
             report: |_| {},
@@ -93,11 +104,22 @@ impl Default for Config {
 
 impl Config {
     /// The images that containers of such a testbed run from.
-    pub fn images(&self, product: Product) -> Vec<Image> {
-        let mut images = vec![product.into(), Image::Postgres];
-        images.extend(self.mariadb.then_some(Image::MariaDb));
-        images.extend(self.redis.then_some(Image::Redis));
-        images.extend(self.rabbitmq.then_some(Image::RabbitMq));
-        images
+    pub fn images(&self, product: Product) -> Vec<Choice> {
+        self.servers(product).into_iter().map(|image| image.of(self.versions.of(image))).collect()
+    }
+
+    /// The images of servers that are containers where the others are processes.
+    pub fn images_beside_processes(&self, product: Product) -> Vec<Choice> {
+        self.images(product).into_iter().filter(Choice::is_a_container).collect()
+    }
+
+    fn servers(&self, product: Product) -> Vec<Image> {
+        let mut servers = vec![product.into(), Image::Postgres];
+        servers.extend(self.mariadb.then_some(Image::MariaDb));
+        servers.extend(self.mysql.then_some(Image::MySql));
+        servers.extend(self.redis.then_some(Image::Redis));
+        servers.extend(self.valkey.then_some(Image::Valkey));
+        servers.extend(self.rabbitmq.then_some(Image::RabbitMq));
+        servers
     }
 }

@@ -2,12 +2,11 @@
 
 use std::env;
 
-use crate::{
-    config::Report,
-    error::{Error, Result},
-    launcher::Product,
-    pod::engine::Engine,
-};
+use crate::{config::Report, error::Result, launcher::Product, pod::engine::Engine, version::Version};
+
+mod choice;
+
+pub use choice::Choice;
 
 /// A server that there is an image of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,8 +20,12 @@ pub enum Image {
     Postgres,
     /// MariaDB.
     MariaDb,
+    /// MySQL.
+    MySql,
     /// Redis.
     Redis,
+    /// Valkey.
+    Valkey,
     /// RabbitMQ, with its management interface.
     RabbitMq,
     /// A Kubernetes cluster.
@@ -31,8 +34,17 @@ pub enum Image {
 
 impl Image {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::OpenBao, Self::Vault, Self::Postgres, Self::MariaDb, Self::Redis, Self::RabbitMq, Self::K3s];
+    pub const ALL: [Self; 9] = [
+        Self::OpenBao,
+        Self::Vault,
+        Self::Postgres,
+        Self::MariaDb,
+        Self::MySql,
+        Self::Redis,
+        Self::Valkey,
+        Self::RabbitMq,
+        Self::K3s,
+    ];
 
     /// The server's name.
     pub fn name(self) -> &'static str {
@@ -41,7 +53,9 @@ impl Image {
             Self::Vault => "Vault",
             Self::Postgres => "PostgreSQL",
             Self::MariaDb => "MariaDB",
+            Self::MySql => "MySQL",
             Self::Redis => "Redis",
+            Self::Valkey => "Valkey",
             Self::RabbitMq => "RabbitMQ",
             Self::K3s => "k3s",
         }
@@ -54,7 +68,9 @@ impl Image {
             Self::Vault => "LEASEHOLD_IMAGE_VAULT",
             Self::Postgres => "LEASEHOLD_IMAGE_POSTGRES",
             Self::MariaDb => "LEASEHOLD_IMAGE_MARIADB",
+            Self::MySql => "LEASEHOLD_IMAGE_MYSQL",
             Self::Redis => "LEASEHOLD_IMAGE_REDIS",
+            Self::Valkey => "LEASEHOLD_IMAGE_VALKEY",
             Self::RabbitMq => "LEASEHOLD_IMAGE_RABBITMQ",
             Self::K3s => "LEASEHOLD_IMAGE_K3S",
         }
@@ -67,13 +83,23 @@ impl Image {
             Self::Vault => "hashicorp/vault:1.21",
             Self::Postgres => "postgres:18",
             Self::MariaDb => "mariadb:12",
+            Self::MySql => "mysql:9",
             Self::Redis => "redis:8",
+            Self::Valkey => "valkey/valkey:9",
             Self::RabbitMq => "rabbitmq:4-management",
             Self::K3s => "rancher/k3s:v1.34.1-k3s1",
         }
     }
 
-    /// What `cargo testbed images` builds where nothing can be pulled; of Vault and k3s it cannot.
+    /// The image on the public hub, of that version.
+    pub fn public_of(self, version: Version) -> String {
+        let name = self.public().split_once(':').map_or_else(|| self.public(), |(name, _)| name);
+        let suffix = if self == Self::RabbitMq { "-management" } else { "" };
+        format!("{name}:{version}{suffix}")
+    }
+
+    /// What `cargo testbed images` builds where nothing can be pulled, of Debian 12 and the newest OpenBao. There is none of
+    /// Vault and k3s, nor of what Debian 12 does not have.
     ///
     /// A name at `localhost` is never looked for on the hub, where somebody else might own it.
     pub fn local(self) -> Option<&'static str> {
@@ -83,7 +109,16 @@ impl Image {
             Self::MariaDb => Some("localhost/leasehold/mariadb:local"),
             Self::Redis => Some("localhost/leasehold/redis:local"),
             Self::RabbitMq => Some("localhost/leasehold/rabbitmq:local"),
-            Self::Vault | Self::K3s => None,
+            Self::MySql | Self::Valkey | Self::Vault | Self::K3s => None,
+        }
+    }
+
+    /// The name, without a tag, of all images of it that `cargo testbed images` builds.
+    pub fn repository(self) -> Option<&'static str> {
+        match self {
+            Self::MySql => Some("localhost/leasehold/mysql"),
+            Self::Valkey => Some("localhost/leasehold/valkey"),
+            _ => self.local().and_then(|name| name.strip_suffix(":local")),
         }
     }
 
@@ -100,57 +135,38 @@ impl Image {
         }
     }
 
+    /// It, whichever version is there.
+    pub fn any(self) -> Choice {
+        Choice { image: self, version: None }
+    }
+
+    /// It, of a version.
+    pub fn of(self, version: Option<Version>) -> Choice {
+        Choice { image: self, version }
+    }
+
     /// Which candidate a container would run from; nothing is pulled.
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`] when no engine answers.
+    /// [`Error::Engine`](crate::Error::Engine) when no engine answers.
     pub async fn at_hand(self) -> Result<Option<String>> {
-        self.at_hand_of(&Engine::connect().await?).await
+        self.any().at_hand().await
     }
 
     /// Which image a container would run from, pulled if it must be; `report` is told of that.
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`] when no engine answers; [`Error::Missing`] when there is no image and none can be pulled.
+    /// [`Error::Engine`](crate::Error::Engine) when no engine answers; [`Error::Missing`](crate::Error::Missing) when there is no image and none can be
+    /// pulled.
     pub async fn obtain(self, report: Report) -> Result<String> {
-        self.find(&Engine::connect().await?, report).await
-    }
-
-    /// The first candidate that is there.
-    async fn at_hand_of(self, engine: &Engine) -> Result<Option<String>> {
-        for candidate in self.candidates() {
-            if engine.has_image(&candidate).await? {
-                return Ok(Some(candidate));
-            }
-        }
-        Ok(None)
+        self.any().obtain(report).await
     }
 
     /// The first candidate that is there, else the first one pulled.
     pub(crate) async fn find(self, engine: &Engine, report: Report) -> Result<String> {
-        if let Some(image) = self.at_hand_of(engine).await? {
-            return Ok(image);
-        }
-        let image = self.named().unwrap_or_else(|| self.public().into());
-        report(&format!("pulling {image}, once"));
-        match engine.pull(&image).await {
-            Ok(()) => Ok(image),
-            Err(error) => Err(Error::Missing {
-                program: self.name(),
-                searched: format!("as the image {image}, and it cannot be pulled ({error})"),
-                remedy: self.remedy(),
-            }),
-        }
-    }
-
-    fn remedy(self) -> String {
-        let variable = self.variable();
-        match self.local() {
-            Some(_) => format!("build one with `cargo testbed images`, or name yours in {variable}"),
-            None => format!("name yours in {variable}"),
-        }
+        self.any().find(engine, report).await
     }
 }
 

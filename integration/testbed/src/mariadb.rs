@@ -2,6 +2,7 @@
 
 mod container;
 mod process;
+mod proof;
 mod session;
 mod wire;
 
@@ -17,7 +18,7 @@ use crate::{
     site::{Ground, Site},
 };
 pub use session::MariaDbSession;
-use wire::{Address, Connection};
+pub(crate) use wire::{Address, Connection};
 
 /// The database that the service uses.
 const DATABASE: &str = "app";
@@ -100,12 +101,17 @@ impl MariaDb {
         MARIADB_ROLE
     }
 
+    /// Its version, as it says itself.
+    pub async fn version(&self) -> Result<String> {
+        Ok(self.column("SELECT version()").await?.concat())
+    }
+
     /// Starts it again after [`MariaDb::kill`] or [`MariaDb::stop`], and waits until it answers.
     pub async fn start_again(&self) -> Result<()> {
         let (address, user) = (self.superuser_address(), self.superuser.clone());
         let answers = move || {
             let (address, user) = (address.clone(), user.clone());
-            async move { Connection::open(&address, ROOT, user.password(), "mysql").await.is_ok() }
+            async move { Connection::open(NAME, &address, ROOT, user.password(), "mysql").await.is_ok() }
         };
         self.server.start(answers).await
     }
@@ -127,7 +133,7 @@ impl MariaDb {
     /// [`Error::Answer`](crate::Error::Answer) with status `1045` when the server does not accept the credentials.
     pub async fn log_in(&self, user: &str, password: &str) -> Result<MariaDbSession> {
         let address = Address::Tcp(self.port());
-        MariaDbSession::open(&self.backstage, address, user, password, DATABASE).await
+        MariaDbSession::open(&self.backstage, NAME, address, user, password, DATABASE).await
     }
 
     /// The users that OpenBao has made and not yet dropped.
@@ -158,7 +164,7 @@ impl MariaDb {
 
     async fn query_in(&self, database: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
         let (address, password) = (self.superuser_address(), self.superuser.password());
-        MariaDbSession::open(&self.backstage, address, ROOT, password, database).await?.query(sql).await
+        MariaDbSession::open(&self.backstage, NAME, address, ROOT, password, database).await?.query(sql).await
     }
 
     fn superuser_address(&self) -> Address {
@@ -179,6 +185,9 @@ impl Superuser {
 }
 
 const ROOT: &str = "root";
+
+/// The server's name, in errors.
+const NAME: &str = "MariaDB";
 
 /// What a service finds: a table that it may read, through a user that may pass the right on, and close sessions.
 ///

@@ -23,11 +23,15 @@ use crate::{
     process::{Plan, Supervisor},
     server::{Server, disturbed},
     site::{Ground, Site},
+    version::Version,
 };
-use api::{Api, PATIENCE};
+pub(crate) use api::Api;
+use api::PATIENCE;
 pub(crate) use broker::{Broker, RABBITMQ_MOUNT, RABBITMQ_ROLE};
-pub(crate) use configure::{KUBERNETES_MOUNT, ROLE};
-pub(crate) use databases::{DB_ROLE, Database, MARIADB_ROLE, REDIS_ROLE};
+pub(crate) use configure::{KUBERNETES_MOUNT, ROLE, configure};
+pub(crate) use databases::{
+    DB_ROLE, Database, MARIADB_ROLE, MYSQL_ROLE, MYSQL_STATIC_ROLE, REDIS_ROLE, VALKEY_ROLE,
+};
 
 /// A server that needs to be unsealed after every start, with its storage on disk: OpenBao, or Vault if that was asked for.
 #[derive(Debug)]
@@ -68,12 +72,12 @@ impl OpenBao {
         ports: &Ports,
     ) -> Result<Self> {
         let (server, command) = match &site.ground {
-            Ground::Machine => process(site, product).await?,
+            Ground::Machine => process(site, product, config.versions.openbao).await?,
             Ground::Pod(pod) => container(site, pod, product).await?,
         };
         let (port, tls_port) = (ports.openbao.clone(), ports.openbao_tls.clone());
         let certificates = authority.write(server.folder())?;
-        let settings = settings(site, product, server.folder(), ports, config.tls);
+        let settings = settings(site, product, server.folder(), ports, config);
         let path = server.folder().join(CONFIGURATION);
         fs::write(&path, settings.to_string()).map_err(Error::file(path))?;
         let api = Api::new(product.name(), format!("http://127.0.0.1:{}", port.number()))?;
@@ -146,6 +150,12 @@ impl OpenBao {
     pub async fn start_again(&self) -> Result<()> {
         self.start_process().await?;
         self.unseal().await
+    }
+
+    /// Its version, as it says itself.
+    pub async fn version(&self) -> Result<String> {
+        let health = self.request("GET", "sys/health", None).await?;
+        Ok(health["version"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Seals it: it goes on running and answers 503.
@@ -254,11 +264,11 @@ fn program(product: Product) -> &'static str {
     }
 }
 
-async fn process(site: &Site, product: Product) -> Result<(Server, Command)> {
+async fn process(site: &Site, product: Product, version: Option<Version>) -> Result<(Server, Command)> {
     let (report, threads) = (site.report, site.backstage.clone());
     let supervisor = site.backstage.block(move || {
         let program = match product {
-            Product::OpenBao => locate::openbao(report)?,
+            Product::OpenBao => locate::openbao_of(version, report)?,
             Product::Vault => locate::vault()?,
         };
         let client = Command::Here(program.display().to_string());
@@ -292,7 +302,7 @@ async fn container(site: &Site, pod: &Pod, product: Product) -> Result<(Server, 
     Ok((server, Command::Inside(container)))
 }
 
-fn settings(site: &Site, product: Product, folder: &Path, ports: &Ports, tls: Tls) -> Value {
+fn settings(site: &Site, product: Product, folder: &Path, ports: &Ports, config: &Config) -> Value {
     // Where the server finds its folder, and where it may write.
     let (shown, storage) = match (&site.ground, product) {
         (Ground::Machine, _) => (folder, folder.join("storage")),
@@ -307,13 +317,16 @@ fn settings(site: &Site, product: Product, folder: &Path, ports: &Ports, tls: Tl
             "tls_cert_file": shown.join("server.pem"),
             "tls_key_file": shown.join("server-key.pem"),
         });
-        if tls == Tls::Mutual {
+        if config.tls == Tls::Mutual {
             listener["tls_require_and_verify_client_cert"] = true.into();
             listener["tls_client_ca_file"] = json!(shown.join("ca.pem"));
         }
         listeners.push(json!({ "tcp": listener }));
     }
+    let is_old = config.versions.openbao.is_some_and(|version| version.is_before(2, 7));
     let storage = match product {
+        // There is no `pebbledb` before 2.7.
+        Product::OpenBao if is_old => json!({ "file": { "path": storage } }),
         // Release 2.7 no longer has the storage called `file`. `pebbledb` is on disk as well, needs one node only, and
         // starts in 0.3 s.
         Product::OpenBao => json!({ "pebbledb": { "path": storage } }),

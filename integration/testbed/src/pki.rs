@@ -3,11 +3,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
+};
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject as _},
 };
 
 use crate::error::{Error, Result};
@@ -53,6 +59,18 @@ impl Authority {
 
     pub(crate) fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// A client's settings by which it trusts this authority and no other.
+    pub(crate) fn trusting(&self) -> Result<Arc<ClientConfig>> {
+        let certificate = CertificateDer::from_pem_slice(self.pem.as_bytes());
+        let certificate = certificate.map_err(|error| Error::Crypto(error.to_string()))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).map_err(|error| Error::Crypto(error.to_string()))?;
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let config = config.with_safe_default_protocol_versions();
+        let config = config.map_err(|error| Error::Crypto(error.to_string()))?;
+        Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
     }
 
     /// Issues a certificate for this machine, by its own names and the one that somebody else knows it by.

@@ -34,7 +34,7 @@ pub(crate) use template::{DATA, server};
 use crate::{
     config::Report,
     error::{Error, Result},
-    image::{Image, split},
+    image::{Choice, Image, split},
     kubernetes::DESKTOP,
 };
 
@@ -45,33 +45,82 @@ pub(crate) struct Pod(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
+    /// The servers that it was made for; whichever version is there of any other.
+    images: Vec<Choice>,
     /// The container whose network the others share.
     network: String,
+    address: Option<IpAddr>,
     gateway: Option<IpAddr>,
     report: Report,
     // In this order: the container goes, and then the reaper finds nothing that is left.
     holder: Holder<GenericImage>,
-    reaper: Reaper,
+    reaper: Arc<Reaper>,
 }
 
 impl Pod {
     /// Starts what the containers share, with these ports of the loopback interface.
-    pub(crate) async fn start(ports: Vec<u16>, report: Report) -> Result<Self> {
+    pub(crate) async fn start(ports: Vec<u16>, images: Vec<Choice>, report: Report) -> Result<Self> {
         let engine = Engine::connect().await?;
-        // Whatever image is there can sleep; this one is in every testbed.
-        let image = Image::Postgres.find(&engine, report).await?;
-        let reaper = Reaper::start(engine.threads(), "pod").await?;
+        // Each of these can sleep; the last is a database, whose public image has a shell and more.
+        let sleeper_image = images.last().copied().unwrap_or_else(|| Image::Postgres.any());
+        let image = sleeper_image.find(&engine, report).await?;
+        let reaper = Arc::new(Reaper::start(engine.threads(), "pod").await?);
+        let request = sleeper(&image, &reaper, "network", ports);
+        Self::around(engine, request, reaper, images, report).await
+    }
+
+    /// Starts what the containers of one node share: a network apart from this pod's, that may be changed from inside by
+    /// [`Pod::run`]. What it holds goes with the reaper, which somebody else tells that nothing is under way.
+    pub(crate) async fn apart(&self, reaper: &Arc<Reaper>, name: &str, port: u16) -> Result<Self> {
+        // PostgreSQL's image has no command `ip`.
+        let image = self.image(Image::OpenBao).await?;
+        let request = sleeper(&image, reaper, &format!("{name}-network"), vec![port]);
+        let request = request.with_user("0").with_cap_add("NET_ADMIN");
+        Self::around(self.engine().clone(), request, reaper.clone(), self.0.images.clone(), self.report())
+            .await
+    }
+
+    async fn around(
+        engine: Engine,
+        sleeper: ContainerRequest<GenericImage>,
+        reaper: Arc<Reaper>,
+        images: Vec<Choice>,
+        report: Report,
+    ) -> Result<Self> {
         let holder = Holder::new(engine.threads());
-        holder.start(&engine, "the pod", sleeper(&image, &reaper, ports)).await?;
+        holder.start(&engine, "the pod", sleeper).await?;
         let network = holder.id().await?;
         reaper.check().await?;
-        let gateway = gateway(&engine, &network).await?;
-        Ok(Self(Arc::new(Inner { engine, network, gateway, report, holder, reaper })))
+        let (address, gateway) = addresses(&engine, &network).await?;
+        Ok(Self(Arc::new(Inner { engine, images, network, address, gateway, report, holder, reaper })))
     }
 
     /// The address at which containers reach this machine, where the engine runs on it.
     pub(crate) fn gateway(&self) -> Option<IpAddr> {
         self.0.gateway
+    }
+
+    /// The address at which other containers reach these.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`] if the engine gave it none.
+    pub(crate) fn address(&self) -> Result<IpAddr> {
+        self.0.address.ok_or_else(|| Error::Engine {
+            request: "the address of a network of containers".into(),
+            reason: "it has none".into(),
+        })
+    }
+
+    /// Runs a shell's command line in the container that has the network.
+    pub(crate) async fn run(&self, line: &str) -> Result<()> {
+        let command = ["sh", "-c", line].map(str::to_owned).into();
+        let ran = self.0.holder.exec(&self.0.engine, command).await?;
+        if ran.code == 0 {
+            return Ok(());
+        }
+        let reason = format!("exit status {}\n{}{}", ran.code, ran.stdout, ran.stderr);
+        Err(Error::Command { command: line.into(), reason })
     }
 
     /// The label of its containers, as it is asked for.
@@ -97,8 +146,15 @@ impl Pod {
         Ok(Container::new(self.clone(), spec, folder))
     }
 
+    /// The image that a server runs from.
     pub(crate) async fn image(&self, image: Image) -> Result<String> {
-        image.find(&self.0.engine, self.0.report).await
+        let asked = self.0.images.iter().find(|choice| choice.image == image);
+        asked.copied().unwrap_or_else(|| image.any()).find(&self.0.engine, self.0.report).await
+    }
+
+    /// Whether it was made for a server.
+    pub(crate) fn has(&self, image: Image) -> bool {
+        self.0.images.iter().any(|choice| choice.image == image)
     }
 }
 
@@ -115,12 +171,15 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.holder.release();
-        self.reaper.nothing_under_way();
+        // Another pod of the same reaper may be on its way.
+        if let Some(reaper) = Arc::get_mut(&mut self.reaper) {
+            reaper.nothing_under_way();
+        }
     }
 }
 
 /// A container that does nothing, with ports of the loopback interface.
-fn sleeper(image: &str, reaper: &Reaper, ports: Vec<u16>) -> ContainerRequest<GenericImage> {
+fn sleeper(image: &str, reaper: &Reaper, of: &str, ports: Vec<u16>) -> ContainerRequest<GenericImage> {
     let (name, tag) = split(image);
     let mut image = GenericImage::new(name, tag).with_entrypoint("sleep");
     for port in &ports {
@@ -132,7 +191,7 @@ fn sleeper(image: &str, reaper: &Reaper, ports: Vec<u16>) -> ContainerRequest<Ge
     };
     image
         .with_cmd(["infinity"])
-        .with_container_name(reaper.container_name("network"))
+        .with_container_name(reaper.container_name(of))
         // From here a container reaches this machine, where the network's gateway is not it. The others share this file.
         .with_host(DESKTOP, Host::HostGateway)
         .with_label(LABEL, reaper.name())
@@ -149,9 +208,11 @@ pub(crate) fn publish(host: &mut HostConfig, ports: impl IntoIterator<Item = (u1
     host.port_bindings = Some(ports.into_iter().map(binding).collect::<HashMap<_, _>>());
 }
 
-async fn gateway(engine: &Engine, container: &str) -> Result<Option<IpAddr>> {
+/// A container's own address, and its gateway's.
+async fn addresses(engine: &Engine, container: &str) -> Result<(Option<IpAddr>, Option<IpAddr>)> {
     let networks = engine.inspect(container, "the pod's network").await?.network_settings;
-    let mut networks = networks.and_then(|settings| settings.networks).into_iter().flatten();
-    let gateway = networks.find_map(|(_, network)| network.gateway?.parse().ok());
-    Ok(gateway)
+    let networks = networks.and_then(|settings| settings.networks).into_iter().flatten();
+    let parsed = |text: Option<String>| text?.parse().ok();
+    let mut both = networks.map(|(_, network)| (parsed(network.ip_address), parsed(network.gateway)));
+    Ok(both.find(|(_, gateway)| gateway.is_some()).unwrap_or_default())
 }

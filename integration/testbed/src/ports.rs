@@ -9,6 +9,7 @@ use std::{
 use crate::{
     config::{Config, Tls},
     error::{Error, Result},
+    image::Image,
     locate,
 };
 
@@ -49,7 +50,9 @@ pub(crate) struct Ports {
     pub(crate) openbao_tls: Option<Port>,
     pub(crate) postgres: Port,
     pub(crate) mariadb: Option<Port>,
+    pub(crate) mysql: Option<Port>,
     pub(crate) redis: Option<Port>,
+    pub(crate) valkey: Option<Port>,
     pub(crate) rabbitmq: Option<RabbitMqPorts>,
 }
 
@@ -68,16 +71,30 @@ impl Ports {
             openbao_tls: asked(config.tls != Tls::Off)?,
             postgres: Port::reserve()?,
             mariadb: asked(config.mariadb)?,
+            mysql: asked(config.mysql)?,
             redis: asked(config.redis)?,
+            valkey: asked(config.valkey)?,
             rabbitmq: config.rabbitmq.then(RabbitMqPorts::reserve).transpose()?,
         })
     }
 
-    pub(crate) fn numbers(&self) -> Vec<u16> {
-        let always = [&self.openbao, &self.postgres];
-        let asked = [&self.openbao_tls, &self.mariadb, &self.redis].into_iter().flatten();
-        let rabbitmq = self.rabbitmq.iter().flat_map(|ports| [&ports.amqp, &ports.management]);
-        always.into_iter().chain(asked).chain(rabbitmq).map(Port::number).collect()
+    /// Those of a server.
+    pub(crate) fn of(&self, image: Image) -> Vec<u16> {
+        let ports: Vec<&Port> = match image {
+            Image::OpenBao | Image::Vault => {
+                std::iter::once(&self.openbao).chain(&self.openbao_tls).collect()
+            }
+            Image::Postgres => vec![&self.postgres],
+            Image::MariaDb => self.mariadb.iter().collect(),
+            Image::MySql => self.mysql.iter().collect(),
+            Image::Redis => self.redis.iter().collect(),
+            Image::Valkey => self.valkey.iter().collect(),
+            Image::RabbitMq => {
+                self.rabbitmq.iter().flat_map(|ports| [&ports.amqp, &ports.management]).collect()
+            }
+            Image::K3s => Vec::new(),
+        };
+        ports.into_iter().map(Port::number).collect()
     }
 }
 

@@ -100,6 +100,11 @@ impl Postgres {
         format!("postgres://{user}@{host}:{port}/{DATABASE}")
     }
 
+    /// Its version, as it says itself.
+    pub async fn version(&self) -> Result<String> {
+        Ok(self.column("SHOW server_version").await?.concat())
+    }
+
     /// Starts it again after [`Postgres::kill`] or [`Postgres::stop`], and waits until it answers.
     pub async fn start_again(&self) -> Result<()> {
         // The template has no other database until it is made.

@@ -111,6 +111,12 @@ impl RabbitMq {
         format!("{RABBITMQ_MOUNT}/creds/{RABBITMQ_ROLE}")
     }
 
+    /// Its version, as it says itself.
+    pub async fn version(&self) -> Result<String> {
+        let overview = self.request("GET", "overview", None).await?;
+        Ok(overview["rabbitmq_version"].as_str().unwrap_or_default().to_owned())
+    }
+
     /// Starts it again after [`RabbitMq::kill`] or [`RabbitMq::stop`], and waits until it answers.
     pub async fn start_again(&self) -> Result<()> {
         let (port, password, management) =

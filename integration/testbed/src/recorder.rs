@@ -240,7 +240,7 @@ fn invented(status: u16, headers: &[(String, String)], body: String) -> Response
 }
 
 /// Drops the headers that concern one connection only.
-fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+pub(crate) fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     for name in [header::HOST, header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH] {
         headers.remove(name);
     }

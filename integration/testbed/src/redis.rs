@@ -1,4 +1,4 @@
-//! A Redis server.
+//! A Redis server, or a Valkey server, which speaks and is configured alike.
 
 mod session;
 mod wire;
@@ -13,13 +13,13 @@ use crate::{
     error::{Error, Result},
     image::Image,
     locate,
-    openbao::REDIS_ROLE,
-    pod::{SHOWN, Spec},
+    openbao::{REDIS_ROLE, VALKEY_ROLE},
+    pod::{Pod, SHOWN, Spec},
     ports::Port,
     postgres::password,
     process::{Plan, Supervisor},
     server::{Server, disturbed},
-    site::{Ground, Site},
+    site::{Ground, Site, only_a_container},
 };
 pub use session::RedisSession;
 use wire::Connection;
@@ -27,13 +27,14 @@ use wire::Connection;
 /// The user that OpenBao connects as.
 pub(crate) const ADMIN: &str = "vault_admin";
 
-/// A Redis server with a hash `measurements` of 100 values by id.
+/// A Redis server, or a Valkey server, with a hash `measurements` of 100 values by id.
 ///
 /// What it holds is there after every start. The users are not: OpenBao does not save the access control list, so
 /// a restart takes the users that it made, and leaves their leases.
 #[derive(Debug)]
 pub struct Redis {
     server: Server,
+    image: Image,
     port: Port,
     password: SecretString,
     admin_password: SecretString,
@@ -46,19 +47,22 @@ impl Redis {
     pub(crate) async fn launch(site: &Site, port: Port) -> Result<Self> {
         let server = match &site.ground {
             Ground::Machine => process(site).await?,
-            Ground::Pod(pod) => {
-                let container = pod.container(Spec {
-                    name: Image::Redis.name(),
-                    image: pod.image(Image::Redis).await?,
-                    command: vec!["redis-server".into(), format!("{SHOWN}/redis.conf")],
-                    environment: Vec::new(),
-                    stop: "TERM",
-                })?;
-                Server::new(Image::Redis.name(), Arc::new(container), &site.backstage)
-            }
+            Ground::Pod(pod) => container(site, pod, Image::Redis, "redis-server").await?,
         };
+        Self::start(site, server, Image::Redis, port).await
+    }
+
+    /// A container: no program of it is looked for.
+    pub(crate) async fn launch_valkey(site: &Site, port: Port) -> Result<Self> {
+        let Ground::Pod(pod) = &site.ground else { return Err(only_a_container(Image::Valkey)) };
+        let server = container(site, pod, Image::Valkey, "valkey-server").await?;
+        Self::start(site, server, Image::Valkey, port).await
+    }
+
+    async fn start(site: &Site, server: Server, image: Image, port: Port) -> Result<Self> {
         let redis = Self {
             server,
+            image,
             port,
             password: password().into(),
             admin_password: password().into(),
@@ -93,7 +97,17 @@ impl Redis {
 
     /// The role of the engine `database` to ask for credentials.
     pub fn role(&self) -> &'static str {
-        REDIS_ROLE
+        if self.image == Image::Valkey { VALKEY_ROLE } else { REDIS_ROLE }
+    }
+
+    /// Its version, as it says itself.
+    pub async fn version(&self) -> Result<String> {
+        let said = self.command(&["INFO", "server"]).await?;
+        // Valkey says the version of Redis that it is compatible with, too.
+        let field = if self.image == Image::Valkey { "valkey_version:" } else { "redis_version:" };
+        let mut lines = said.as_str().unwrap_or_default().lines();
+        let version = lines.find_map(|line| line.strip_prefix(field)).unwrap_or_default();
+        Ok(version.trim().to_owned())
     }
 
     /// Starts it again after [`Redis::kill`] or [`Redis::stop`], and waits until it answers.
@@ -179,6 +193,18 @@ user {ADMIN} on >{admin_password} +@connection +acl|setuser +acl|getuser +acl|de
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.command(&words).await.map(drop)
     }
+}
+
+/// A container that does as it is told by its `redis.conf`.
+async fn container(site: &Site, pod: &Pod, image: Image, program: &str) -> Result<Server> {
+    let container = pod.container(Spec {
+        name: image.name(),
+        image: pod.image(image).await?,
+        command: vec![program.into(), format!("{SHOWN}/redis.conf")],
+        environment: Vec::new(),
+        stop: "TERM",
+    })?;
+    Ok(Server::new(image.name(), Arc::new(container), &site.backstage))
 }
 
 /// A process that does as it is told by its `redis.conf`.

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use testcontainers::bollard::{Docker, query_parameters::ListContainersOptionsBuilder};
 
 use crate::{
+    command,
     error::Result,
     install, locate,
     pod::{
         engine::{Engine, find},
         reaper::LABEL,
     },
+    wheels,
 };
 
 /// A program that servers run from where they are processes.
@@ -47,6 +49,38 @@ pub fn programs() -> Vec<Program> {
     ]
 }
 
+/// How several nodes of OpenBao could be run here, a launcher and what there is to say of it each: the
+/// [`Nodes`](crate::Nodes) of release 2.4 or later.
+pub fn nodes() -> [(&'static str, String); 2] {
+    let said = locate::openbao_here().and_then(|bao| command::output(&bao, &["version".as_ref()]).ok());
+    let version = said.as_deref().and_then(|said| said.split_whitespace().nth(1)?.strip_prefix('v'));
+    let processes = match version {
+        None => "not yet: OpenBao is fetched when it is first needed".to_owned(),
+        Some(version) if !opens_its_seal(version) => {
+            format!("not with OpenBao {version}: its seal opens by itself from 2.4 on")
+        }
+        Some(version) if cfg!(target_os = "linux") => format!("OpenBao {version}; each can be cut off"),
+        Some(version) => format!("OpenBao {version}; none can be cut off, which takes Linux"),
+    };
+    [
+        ("processes", processes),
+        ("containers", "of OpenBao's image; each can be cut off if that has `ip`".into()),
+    ]
+}
+
+/// Whether that version of OpenBao has a seal whose key is in a file.
+fn opens_its_seal(version: &str) -> bool {
+    let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(2), Some(4))
+}
+
+/// The releases of OpenBao that can be installed here, the newest first, and where each is if it is here.
+pub fn openbao_releases() -> Vec<(&'static str, Option<PathBuf>)> {
+    let place =
+        |version: &str| install::installed_openbao(version.parse().ok()).filter(|path| path.is_file());
+    wheels::versions().into_iter().map(|version| (version, place(version))).collect()
+}
+
 /// The container engine that answers, with its version.
 ///
 /// # Errors
@@ -73,4 +107,18 @@ pub async fn containers() -> Result<Vec<String>> {
         format!("{} ({image}, {status})", name.trim_start_matches('/'))
     };
     Ok(containers.into_iter().map(line).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_opens_by_itself_from_release_2_4_on() {
+        for (version, opens) in
+            [("2.3.9", false), ("2.4.0", true), ("2.10.1", true), ("3.0.0", true), ("1.20", false)]
+        {
+            assert_eq!(opens_its_seal(version), opens, "{version}");
+        }
+    }
 }

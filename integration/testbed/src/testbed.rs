@@ -13,19 +13,22 @@ use crate::{
     command,
     config::Config,
     error::{Error, Result},
+    image::Image,
     jwt::Signer,
     kubernetes::ApiServer,
     launcher::{Launcher, Product},
     mariadb::MariaDb,
+    mysql::MySql,
     openbao::{Broker, DB_ROLE, Database, KUBERNETES_MOUNT, OpenBao, ROLE},
     pki::Authority,
+    pod::Pod,
     ports::Ports,
     postgres::Postgres,
     rabbitmq::RabbitMq,
     recorder::Recorder,
     redis::Redis,
     service_account::ServiceAccount,
-    site::{Ground, Site},
+    site::Site,
 };
 
 /// OpenBao, PostgreSQL, the other servers asked for and a service account, set up for each other.
@@ -38,10 +41,15 @@ pub struct Testbed {
     openbao: OpenBao,
     postgres: Postgres,
     mariadb: Option<MariaDb>,
+    mysql: Option<MySql>,
     redis: Option<Redis>,
+    valkey: Option<Redis>,
     rabbitmq: Option<RabbitMq>,
     database_url: String,
-    _cluster: ApiServer,
+    cluster: ApiServer,
+    /// The certificate of its authority, in PEM.
+    authority: String,
+    config: Config,
     // Last: what the containers share goes after them.
     site: Site,
 }
@@ -60,12 +68,13 @@ impl Testbed {
         Box::pin(Self::set_up(config)).await
     }
 
-    async fn set_up(config: Config) -> Result<Self> {
+    async fn set_up(mut config: Config) -> Result<Self> {
+        config.versions = config.versions.or_from_env()?;
         let product = config.product.map_or_else(Product::from_env, Ok)?;
         let launcher = config.launcher.map_or_else(Launcher::from_env, Ok)?;
         let launcher = launcher.decide(&config.images(product), config.report).await?;
         let ports = Ports::reserve(&config)?;
-        let site = Site::new(launcher, ports.numbers(), config.report).await?;
+        let site = Site::of(&config, product, launcher, &ports).await?;
         Self::start_on(site, config, product, ports).await
     }
 
@@ -73,16 +82,22 @@ impl Testbed {
         let authority = Authority::new()?;
         let signer = Arc::new(Signer::new()?);
         let cluster = ApiServer::start(&site, &authority, &signer)?;
-        let (openbao, postgres, mariadb, redis, rabbitmq) = tokio::try_join!(
+        let beside = |image| site.beside(image);
+        let [of_postgres, of_mariadb, of_mysql] = [Image::Postgres, Image::MariaDb, Image::MySql].map(beside);
+        let [of_redis, of_valkey, of_rabbitmq] = [Image::Redis, Image::Valkey, Image::RabbitMq].map(beside);
+        let (openbao, postgres, mariadb, mysql, redis, valkey, rabbitmq) = tokio::try_join!(
             OpenBao::launch(&site, &config, product, &authority, &ports),
-            Postgres::launch(&site, ports.postgres.clone()),
-            asked(ports.mariadb.clone().map(|port| MariaDb::launch(&site, port))),
-            asked(ports.redis.clone().map(|port| Redis::launch(&site, port))),
-            asked(ports.rabbitmq.clone().map(|ports| RabbitMq::launch(&site, ports))),
+            Postgres::launch(&of_postgres, ports.postgres.clone()),
+            asked(ports.mariadb.clone().map(|port| MariaDb::launch(&of_mariadb, port))),
+            asked(ports.mysql.clone().map(|port| MySql::launch(&of_mysql, port, &authority))),
+            asked(ports.redis.clone().map(|port| Redis::launch(&of_redis, port))),
+            asked(ports.valkey.clone().map(|port| Redis::launch_valkey(&of_valkey, port))),
+            asked(ports.rabbitmq.clone().map(|ports| RabbitMq::launch(&of_rabbitmq, ports))),
         )?;
         let mut databases = vec![Database::postgres(&postgres)];
         databases.extend(mariadb.as_ref().map(Database::mariadb));
-        databases.extend(redis.as_ref().map(Database::redis));
+        databases.extend(mysql.as_ref().map(Database::mysql));
+        databases.extend(redis.iter().chain(&valkey).map(Database::redis));
         let broker = rabbitmq.as_ref().map(Broker::new);
         openbao.configure(&config, databases, broker, &cluster, authority.pem()).await?;
         let service_account = ServiceAccount::new(openbao.folder().join("serviceaccount"), signer)?;
@@ -95,10 +110,14 @@ impl Testbed {
             openbao,
             postgres,
             mariadb,
+            mysql,
             redis,
+            valkey,
             rabbitmq,
             database_url,
-            _cluster: cluster,
+            cluster,
+            authority: authority.pem().to_owned(),
+            config,
             site,
         })
     }
@@ -118,9 +137,19 @@ impl Testbed {
         self.mariadb.as_ref()
     }
 
+    /// The MySQL server, if the configuration asked for it.
+    pub fn mysql(&self) -> Option<&MySql> {
+        self.mysql.as_ref()
+    }
+
     /// The Redis server, if the configuration asked for it.
     pub fn redis(&self) -> Option<&Redis> {
         self.redis.as_ref()
+    }
+
+    /// The Valkey server, if the configuration asked for it.
+    pub fn valkey(&self) -> Option<&Redis> {
+        self.valkey.as_ref()
     }
 
     /// The RabbitMQ server, if the configuration asked for it.
@@ -153,12 +182,20 @@ impl Testbed {
         &self.database_url
     }
 
-    /// The label that all its containers have, `name=value`; none if its servers are processes.
+    /// The label that all its containers have, `name=value`; none if all its servers are processes.
     pub fn container_label(&self) -> Option<String> {
-        match &self.site.ground {
-            Ground::Machine => None,
-            Ground::Pod(pod) => Some(pod.label()),
-        }
+        self.site.pod.as_ref().map(Pod::label)
+    }
+
+    /// Where its servers are set up.
+    pub(crate) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// What a server of secrets is told beside its databases: what was asked for, who reviews tokens, and the certificate of
+    /// that one's authority.
+    pub(crate) fn told(&self) -> (&Config, &ApiServer, &str) {
+        (&self.config, &self.cluster, &self.authority)
     }
 
     /// Starts a proxy in front of OpenBao that counts requests and can answer in its stead.
@@ -196,6 +233,17 @@ impl Testbed {
         if let Some(mariadb) = &self.mariadb {
             variables.extend([("MARIADB_ROLE", mariadb.role().into()), ("MARIADB_URL", mariadb.url())]);
         }
+        if let Some(mysql) = &self.mysql {
+            variables.extend([
+                ("MYSQL_ROLE", mysql.role().into()),
+                ("MYSQL_STATIC_ROLE", mysql.static_role().into()),
+                ("MYSQL_URL", mysql.url()),
+                ("MYSQL_CA", mysql.certificates().authority.to_string_lossy().into_owned()),
+            ]);
+        }
+        if let Some(valkey) = &self.valkey {
+            variables.extend([("VALKEY_ROLE", valkey.role().into()), ("VALKEY_URL", valkey.url())]);
+        }
         if let Some(redis) = &self.redis {
             variables.extend([("REDIS_ROLE", redis.role().into()), ("REDIS_URL", redis.url())]);
         }
@@ -212,7 +260,8 @@ impl Drop for Testbed {
         self.openbao.release();
         self.postgres.release();
         self.mariadb.iter().for_each(MariaDb::release);
-        self.redis.iter().for_each(Redis::release);
+        self.mysql.iter().for_each(MySql::release);
+        self.redis.iter().chain(&self.valkey).for_each(Redis::release);
         self.rabbitmq.iter().for_each(RabbitMq::release);
     }
 }

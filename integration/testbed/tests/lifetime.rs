@@ -1,6 +1,6 @@
 //! Whatever happens to the process, nothing stays.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
 mod common;
 
@@ -13,8 +13,10 @@ use std::{
     time::Duration,
 };
 
-use common::{eventually, lasting, processes_in, start, start_all, start_with};
-use leasehold_testbed::{Config, Testbed};
+use common::{
+    containers_of, docker, eventually, labels_in, lasting, processes_in, start, start_all, start_with,
+};
+use leasehold_testbed::{Config, Image, Testbed};
 use tokio::time::{Instant, sleep_until};
 
 /// What a testbed has on this machine.
@@ -31,7 +33,9 @@ impl Traces {
     fn of(testbed: &Testbed) -> Self {
         let mut folders = vec![testbed.openbao().folder(), testbed.postgres().folder()];
         folders.extend(testbed.mariadb().map(|mariadb| mariadb.folder()));
+        folders.extend(testbed.mysql().map(|mysql| mysql.folder()));
         folders.extend(testbed.redis().map(|redis| redis.folder()));
+        folders.extend(testbed.valkey().map(|valkey| valkey.folder()));
         folders.extend(testbed.rabbitmq().map(|rabbitmq| rabbitmq.folder()));
         let folders = folders.into_iter().map(Path::to_owned).collect();
         let label = testbed.container_label();
@@ -51,12 +55,11 @@ impl Traces {
         left
     }
 
-    /// Its processes, or its containers.
+    /// Its processes and its containers.
     fn processes(&self) -> Vec<String> {
-        match &self.label {
-            Some(label) => containers_of(label),
-            None => self.folders.iter().flat_map(|folder| processes_in(folder)).collect(),
-        }
+        let containers = self.label.as_deref().map(containers_of).unwrap_or_default();
+        let processes = self.folders.iter().flat_map(|folder| processes_in(folder));
+        containers.into_iter().chain(processes).collect()
     }
 
     /// Whether every one of its servers runs.
@@ -64,10 +67,6 @@ impl Traces {
         let pod = usize::from(self.label.is_some());
         self.processes().len() >= self.folders.len() + pod
     }
-}
-
-fn containers_of(label: &str) -> Vec<String> {
-    docker(&["ps", "--all", "--quiet", "--filter", &format!("label={label}")])
 }
 
 fn volumes_of(label: &str) -> Vec<String> {
@@ -78,15 +77,19 @@ fn volumes_of(label: &str) -> Vec<String> {
     docker(&arguments)
 }
 
-fn docker(arguments: &[&str]) -> Vec<String> {
-    let output = Command::new("docker").args(arguments).output().unwrap();
-    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let lines = String::from_utf8(output.stdout).unwrap();
-    lines.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
-}
-
 async fn start_broker() -> Testbed {
     start_with(Config { rabbitmq: true, ..lasting() }).await
+}
+
+/// With servers that are containers also where the others are processes; `None` where their images are not there.
+async fn start_beside() -> Option<Testbed> {
+    for image in [Image::MySql, Image::Valkey] {
+        if !matches!(image.at_hand().await, Ok(Some(_))) {
+            println!("skipped: {}'s image is not here", image.name());
+            return None;
+        }
+    }
+    Some(start_with(Config { mysql: true, valkey: true, ..lasting() }).await)
 }
 
 async fn pause_all(testbed: &Testbed) {
@@ -121,6 +124,16 @@ async fn dropping_rabbitmq_leaves_nothing() {
     let traces = Traces::of(&testbed);
     assert_eq!(traces.folders.len(), 3);
     assert!(traces.run(), "{traces:?}");
+    drop(testbed);
+    assert_eq!(traces.left(), [""; 0]);
+}
+
+#[tokio::test]
+async fn dropping_containers_beside_processes_leaves_nothing() {
+    let Some(testbed) = start_beside().await else { return };
+    let traces = Traces::of(&testbed);
+    assert_eq!(traces.folders.len(), 4);
+    assert!(traces.run() && traces.label.is_some(), "{traces:?}");
     drop(testbed);
     assert_eq!(traces.left(), [""; 0]);
 }
@@ -190,6 +203,13 @@ async fn sigkill_with_a_paused_broker_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn sigkill_with_containers_beside_processes_leaves_nothing() {
+    let Some(first) = start_beside().await else { return };
+    drop(first);
+    killed_by("KILL", "beside").await;
+}
+
+#[tokio::test]
 async fn sigkill_with_paused_servers_leaves_nothing() {
     killed_by("KILL", "paused").await;
 }
@@ -214,7 +234,7 @@ async fn sigkill_in_the_middle_of_a_start_leaves_nothing() {
         set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
         let mut helper = helper_command("running").env("TMPDIR", folder.path()).spawn().unwrap();
         sleep_until(Instant::now() + Duration::from_millis(moment)).await;
-        labels.extend(label_of_whoever_works_in(folder.path()));
+        labels.extend(labels_in(folder.path()));
         helper.kill().unwrap();
         helper.wait().unwrap();
         eventually("its folders and processes are gone", || async {
@@ -226,19 +246,6 @@ async fn sigkill_in_the_middle_of_a_start_leaves_nothing() {
     assert_eq!(left.collect::<Vec<_>>(), [""; 0]);
 }
 
-/// The label that a reaper with a folder in this one was told.
-fn label_of_whoever_works_in(folder: &Path) -> Option<String> {
-    let commands = read_dir("/proc").unwrap().flatten().filter_map(|process| {
-        let line = std::fs::read(process.path().join("cmdline")).ok()?;
-        Some(String::from_utf8_lossy(&line).into_owned())
-    });
-    let folder = folder.to_str().unwrap();
-    commands.filter(|line| line.contains(folder)).find_map(|line| {
-        let mut words = line.split('\0');
-        words.find(|word| word.starts_with("com.leasehold.testbed=")).map(str::to_owned)
-    })
-}
-
 /// A terminal sends Ctrl-C to the whole group.
 #[tokio::test]
 async fn ctrl_c_leaves_nothing() {
@@ -248,7 +255,7 @@ async fn ctrl_c_leaves_nothing() {
 async fn killed_by(signal: &str, state: &str) {
     let (mut helper, traces) = helper(state);
     let servers = match state.split(' ').next() {
-        Some("every") => 4,
+        Some("every" | "beside") => 4,
         Some("broker") => 3,
         _ => 2,
     };
@@ -301,6 +308,7 @@ async fn helper_that_waits_to_be_killed() {
     let testbed = match state.split(' ').next() {
         Some("every") => start_all().await,
         Some("broker") => start_broker().await,
+        Some("beside") => start_beside().await.unwrap(),
         _ => start().await,
     };
     let traces = Traces::of(&testbed);

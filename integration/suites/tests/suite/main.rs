@@ -15,6 +15,7 @@ mod login_lapses;
 mod logins;
 mod main_job;
 mod mariadb;
+mod nodes;
 mod operator;
 mod outage;
 mod policy;

@@ -1,13 +1,15 @@
 #!/bin/sh
-# Makes a Debian that debootstrap has just filled into the layer that the images of the other servers share. It runs inside
-# that Debian (chroot), so that no path of it can be one of the host's.
+# Makes a Debian with servers' packages into the layer that their images begin with. It runs inside that Debian (in a chroot, or
+# in the image), so that no path of it can be one of the host's.
 set -eu
 
 # The public image of PostgreSQL sorts by this locale.
-localedef --inputfile=en_US --charmap=UTF-8 --alias-file=/usr/share/locale/locale.alias en_US.UTF-8
+if [ -e /usr/share/i18n/locales/en_US ]; then
+  localedef --inputfile=en_US --charmap=UTF-8 en_US.UTF-8
+fi
 
 # Clusters and data that packages made for a machine of their own; each container makes its own.
-rm -rf /var/lib/postgresql/* /etc/postgresql/* /var/log/postgresql/* /var/lib/redis/* /var/lib/mysql /var/lib/rabbitmq/.erlang.cookie
+rm -rf /var/lib/postgresql/* /etc/postgresql/* /var/log/postgresql/* /var/lib/redis/* /var/lib/valkey/* /var/lib/mysql /var/lib/rabbitmq/.erlang.cookie
 
 # What no server reads.
 rm -rf /var/cache/apt/* /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/*.log /var/log/apt/*

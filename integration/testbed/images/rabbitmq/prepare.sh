@@ -2,7 +2,9 @@
 # What the public image of RabbitMQ has otherwise than Debian, with its management interface. It runs inside of the image.
 set -eu
 
-# A volume's owner is a number.
+# A volume's owner is a number. Another group that has it already owns nothing that is read here.
+taken=$(getent group 999 | cut -d: -f1)
+if [ -n "$taken" ] && [ "$taken" != rabbitmq ]; then groupmod --gid 899 "$taken"; fi
 groupmod --gid 999 rabbitmq
 usermod --uid 999 --gid 999 rabbitmq
 mkdir -p /var/lib/rabbitmq /var/log/rabbitmq /etc/rabbitmq/conf.d

@@ -28,7 +28,7 @@ impl Alone {
             Server::MariaDb => Image::MariaDb,
             Server::Redis => Image::Redis,
         };
-        let launcher = Launcher::from_env()?.decide(&[image], report).await?;
+        let launcher = Launcher::from_env()?.decide(&[image.any()], report).await?;
         let port = Port::reserve()?;
         let site = Site::new(launcher, vec![port.number()], report).await?;
         let mut alone = Self { postgres: None, mariadb: None, redis: None, _site: site.clone() };

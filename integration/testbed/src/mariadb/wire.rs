@@ -1,31 +1,57 @@
-//! As much of MariaDB's protocol as a test needs, so that nothing has to be linked or installed.
+//! As much of the protocol of MariaDB and MySQL as a test needs, so that nothing has to be linked or installed.
 //!
-//! <https://mariadb.com/docs/server/reference/clientserver-protocol>
+//! <https://mariadb.com/docs/server/reference/clientserver-protocol>,
+//! <https://dev.mysql.com/doc/dev/mysql-server/latest/PAGE_PROTOCOL.html>
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf, sync::Arc};
 
-use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY as SHA1};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, pki_types::ServerName},
+};
 
+use super::proof::{self, CACHING, Next, SHA256};
 use crate::error::{Error, Result, chain};
 
 /// Rows of columns as text; `None` is `NULL`.
-pub(super) type Rows = Vec<Vec<Option<String>>>;
+pub(crate) type Rows = Vec<Vec<Option<String>>>;
 
 /// Where the server listens.
-#[derive(Clone, Debug)]
-pub(super) enum Address {
+#[derive(Clone)]
+pub(crate) enum Address {
     /// A port of the loopback interface.
     Tcp(u16),
+    /// The same, with TLS.
+    Tls(u16, Arc<ClientConfig>),
     /// A socket of the file system.
     Unix(PathBuf),
 }
 
+impl Address {
+    /// Whether nobody can listen, so that a password may be sent as it is.
+    fn is_private(&self) -> bool {
+        !matches!(self, Self::Tcp(_))
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(port) => write!(f, "Tcp({port})"),
+            Self::Tls(port, _) => write!(f, "Tls({port})"),
+            Self::Unix(path) => write!(f, "Unix({})", path.display()),
+        }
+    }
+}
+
 /// A connection that has logged in.
-pub(super) struct Connection {
+pub(crate) struct Connection {
+    /// The server's name, in errors.
+    server: &'static str,
     stream: BufStream<Box<dyn Stream>>,
     sequence: u8,
 }
@@ -36,6 +62,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 // What the client can do: name a database, speak the protocol of this century, send a hashed password, send and take
 // several statements, and name the way to log in.
 const CAPABILITIES: u32 = 0x8 | 0x200 | 0x8000 | 0x1_0000 | 0x2_0000 | 0x8_0000;
+const TLS: u32 = 0x800;
 const UTF8: u8 = 45;
 const NATIVE: &[u8] = b"mysql_native_password";
 const QUERY: u8 = 3;
@@ -46,48 +73,118 @@ const NULL: u8 = 0xfb;
 const MORE_RESULTS: u16 = 8;
 
 impl Connection {
-    pub(super) async fn open(address: &Address, user: &str, password: &str, database: &str) -> Result<Self> {
+    pub(crate) async fn open(
+        server: &'static str,
+        address: &Address,
+        user: &str,
+        password: &str,
+        database: &str,
+    ) -> Result<Self> {
         let request = format!("a login of {user}");
-        let lost = |error: io::Error| lost(&request, &error);
+        let unheard = |error: io::Error| lost(server, &request, &error);
         let stream: Box<dyn Stream> = match address {
-            Address::Tcp(port) => Box::new(TcpStream::connect(("127.0.0.1", *port)).await.map_err(lost)?),
-            Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(lost)?),
+            Address::Tcp(port) | Address::Tls(port, _) => {
+                Box::new(TcpStream::connect(("127.0.0.1", *port)).await.map_err(unheard)?)
+            }
+            Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(unheard)?),
         };
-        let mut connection = Self { stream: BufStream::new(stream), sequence: 0 };
+        let mut connection = Self { server, stream: BufStream::new(stream), sequence: 0 };
         let greeting = connection.receive(&request).await?;
-        let scramble = scramble(&greeting).ok_or_else(|| garbled(&request))?;
-        let mut answer = Vec::new();
-        answer.extend(CAPABILITIES.to_le_bytes());
-        answer.extend([0; 4]);
-        answer.push(UTF8);
-        answer.extend([0; 23]);
+        let scramble = scramble(&greeting).ok_or_else(|| connection.garbled(&request))?;
+        let mut capabilities = CAPABILITIES;
+        if let Address::Tls(_, config) = address {
+            capabilities |= TLS;
+            connection = connection.with_tls(&request, &header(capabilities), config).await?;
+        }
+        let mut answer = header(capabilities);
         answer.extend(user.as_bytes());
         answer.push(0);
-        let proof = proof(password, &scramble);
+        let proof = proof::native(password, &scramble);
         answer.extend([u8::try_from(proof.len()).unwrap_or(0)]);
         answer.extend(proof);
         answer.extend(database.as_bytes());
         answer.push(0);
         answer.extend(NATIVE);
         answer.push(0);
-        connection.send(&answer).await.map_err(lost)?;
+        connection.send(&answer).await.map_err(unheard)?;
         let mut verdict = connection.receive(&request).await?;
-        // The server may want the same once more, with another scramble.
+        // The server may want the same once more with another scramble, or in another way.
         if let Some(wanted) = verdict.strip_prefix(&[END]) {
-            let scramble = wanted.strip_prefix(NATIVE).ok_or_else(|| garbled(&request))?;
-            let scramble = scramble.get(1..21).ok_or_else(|| garbled(&request))?;
-            connection.send(&self::proof(password, scramble)).await.map_err(lost)?;
-            verdict = connection.receive(&request).await?;
+            let end = wanted.iter().position(|&byte| byte == 0);
+            let (plugin, scramble) = wanted.split_at(end.ok_or_else(|| connection.garbled(&request))?);
+            let scramble = scramble.get(1..21).ok_or_else(|| connection.garbled(&request))?.to_owned();
+            verdict = match plugin {
+                NATIVE => connection.ask(&request, &proof::native(password, &scramble)).await?,
+                CACHING => connection.prove(&request, password, &scramble, address).await?,
+                // MySQL asks whom it does not know for this, by the name, so that nobody learns who there is.
+                SHA256 => connection.show(&request, password, &scramble, address, proof::SHA256_KEY).await?,
+                _ => return Err(connection.garbled(&request)),
+            };
         }
         match verdict.first() {
             Some(&OK) => Ok(connection),
-            _ => Err(garbled(&request)),
+            _ => Err(connection.garbled(&request)),
         }
     }
 
-    pub(super) async fn query(&mut self, sql: &str) -> Result<Rows> {
+    /// Goes on with TLS, once the server knows that.
+    async fn with_tls(mut self, request: &str, header: &[u8], config: &Arc<ClientConfig>) -> Result<Self> {
+        let server = self.server;
+        let unheard = |error: io::Error| lost(server, request, &error);
+        self.send(header).await.map_err(unheard)?;
+        let name = ServerName::try_from("127.0.0.1").map_err(|error| unheard(io::Error::other(error)))?;
+        let connector = TlsConnector::from(config.clone());
+        let stream = connector.connect(name, self.stream.into_inner()).await.map_err(unheard)?;
+        let stream: Box<dyn Stream> = Box::new(stream);
+        Ok(Self { stream: BufStream::new(stream), ..self })
+    }
+
+    /// Logs in by `caching_sha2_password`: a user that the server has seen since its start is known by a hash, any other has
+    /// to show the password itself, where nobody listens or encrypted for the server.
+    async fn prove(
+        &mut self,
+        request: &str,
+        password: &str,
+        scramble: &[u8],
+        address: &Address,
+    ) -> Result<Vec<u8>> {
+        let answer = self.ask(request, &proof::caching(password, scramble)).await?;
+        match proof::next(&answer) {
+            Some(Next::Verdict) => self.receive(request).await,
+            Some(Next::Password) => self.show(request, password, scramble, address, proof::CACHING_KEY).await,
+            // Such as that there is no password.
+            None => Ok(answer),
+        }
+    }
+
+    /// Shows the password: as it is where nobody listens, else encrypted with the key that the server sends when asked so.
+    async fn show(
+        &mut self,
+        request: &str,
+        password: &str,
+        scramble: &[u8],
+        address: &Address,
+        key: u8,
+    ) -> Result<Vec<u8>> {
+        if address.is_private() || password.is_empty() {
+            return self.ask(request, &[password.as_bytes(), &[0]].concat()).await;
+        }
+        let key = self.ask(request, &[key]).await?;
+        let sealed = proof::sealed(password, scramble, &key).ok_or_else(|| self.garbled(request))?;
+        self.ask(request, &sealed).await
+    }
+
+    /// Sends a packet, and reads the next.
+    async fn ask(&mut self, request: &str, payload: &[u8]) -> Result<Vec<u8>> {
+        self.send(payload).await.map_err(|error| lost(self.server, request, &error))?;
+        self.receive(request).await
+    }
+
+    pub(crate) async fn query(&mut self, sql: &str) -> Result<Rows> {
         self.sequence = 0;
-        self.send(&[&[QUERY], sql.as_bytes()].concat()).await.map_err(|error| lost(sql, &error))?;
+        self.send(&[&[QUERY], sql.as_bytes()].concat())
+            .await
+            .map_err(|error| lost(self.server, sql, &error))?;
         let mut rows = Vec::new();
         while self.result(sql, &mut rows).await? & MORE_RESULTS != 0 {}
         Ok(rows)
@@ -95,7 +192,8 @@ impl Connection {
 
     /// Reads one statement's result, and returns the server's status.
     async fn result(&mut self, sql: &str, rows: &mut Rows) -> Result<u16> {
-        let garbled = || garbled(sql);
+        let server = self.server;
+        let garbled = || garbled(server, sql);
         let head = self.receive(sql).await?;
         if head.first() == Some(&OK) {
             let mut fields = Fields(&head[1..]);
@@ -132,7 +230,8 @@ impl Connection {
 
     /// Reads a packet; one that tells an error is an error.
     async fn receive(&mut self, request: &str) -> Result<Vec<u8>> {
-        let lost = |error: io::Error| lost(request, &error);
+        let server = self.server;
+        let lost = |error: io::Error| lost(server, request, &error);
         let mut head = [0; 4];
         self.stream.read_exact(&mut head).await.map_err(lost)?;
         self.sequence = head[3].wrapping_add(1);
@@ -140,14 +239,18 @@ impl Connection {
         let mut payload = vec![0; usize::try_from(length).unwrap_or(0)];
         self.stream.read_exact(&mut payload).await.map_err(lost)?;
         match payload.strip_prefix(&[ERROR]) {
-            Some(error) => Err(refused(request, error)),
+            Some(error) => Err(refused(server, request, error)),
             None => Ok(payload),
         }
     }
+
+    fn garbled(&self, request: &str) -> Error {
+        garbled(self.server, request)
+    }
 }
 
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
     }
 }
@@ -202,53 +305,30 @@ fn scramble(greeting: &[u8]) -> Option<Vec<u8>> {
     Some([rest.get(..8)?, rest.get(27..39)?].concat())
 }
 
-/// Shows that we know the password, without sending it.
-fn proof(password: &str, scramble: &[u8]) -> Vec<u8> {
-    if password.is_empty() {
-        return Vec::new();
-    }
-    let once = sha1(&[password.as_bytes()]);
-    let mask = sha1(&[scramble, &sha1(&[&once])]);
-    once.iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect()
-}
-
-fn sha1(parts: &[&[u8]]) -> Vec<u8> {
-    let mut context = Context::new(&SHA1);
-    parts.iter().for_each(|part| context.update(part));
-    context.finish().as_ref().to_vec()
+/// What comes before the user's name, and by itself before TLS.
+fn header(capabilities: u32) -> Vec<u8> {
+    [&capabilities.to_le_bytes()[..], &[0; 4], &[UTF8], &[0; 23]].concat()
 }
 
 /// An error packet: a number, a mark with the SQLSTATE but in the earliest ones, and a sentence.
-fn refused(request: &str, packet: &[u8]) -> Error {
+fn refused(server: &'static str, request: &str, packet: &[u8]) -> Error {
     let number = packet.first_chunk().map_or(0, |&bytes| u16::from_le_bytes(bytes));
     let text = String::from_utf8_lossy(packet.get(2..).unwrap_or_default());
     let body = text.strip_prefix('#').and_then(|text| text.get(5..)).unwrap_or(&text).to_owned();
-    Error::Answer { server: "MariaDB", request: request.into(), status: number.to_string(), body }
+    Error::Answer { server, request: request.into(), status: number.to_string(), body }
 }
 
-fn lost(request: &str, error: &io::Error) -> Error {
-    Error::Unanswered { request: format!("MariaDB: {request}"), reason: chain(error) }
+fn lost(server: &str, request: &str, error: &io::Error) -> Error {
+    Error::Unanswered { request: format!("{server}: {request}"), reason: chain(error) }
 }
 
-fn garbled(request: &str) -> Error {
-    lost(request, &io::Error::other("an answer that this client does not understand"))
+fn garbled(server: &str, request: &str) -> Error {
+    lost(server, request, &io::Error::other("an answer that this client does not understand"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_proof_is_the_hash_masked_with_the_scramble() {
-        // SHA1(password) XOR SHA1(scramble + SHA1(SHA1(password))), which the server undoes.
-        let scramble = [7; 20];
-        let proof = proof("secret", &scramble);
-        let stored = sha1(&[&sha1(&[b"secret"])]);
-        let once: Vec<u8> =
-            proof.iter().zip(sha1(&[&scramble, &stored])).map(|(byte, mask)| byte ^ mask).collect();
-        assert_eq!(sha1(&[&once]), stored);
-        assert!(self::proof("", &scramble).is_empty());
-    }
 
     #[test]
     fn fields_are_read_by_length() {

@@ -20,26 +20,30 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(super) fn new(server: &'static str, address: String) -> Result<Self> {
+    pub(crate) fn new(server: &'static str, address: String) -> Result<Self> {
         let client = http::client(&address)?;
         Ok(Self { client, server, address, token: String::new() })
     }
 
-    pub(super) fn log_in(&mut self, token: String) {
+    pub(crate) fn log_in(&mut self, token: String) {
         self.token = token;
     }
 
-    pub(super) fn token(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn token(&self) -> &str {
         &self.token
     }
 
     /// The status that a path answers with; `None` without an answer.
-    pub(super) async fn status(&self, path: &str) -> Option<u16> {
+    pub(crate) async fn status(&self, path: &str) -> Option<u16> {
         let answer = self.client.get(format!("{}/v1/{path}", self.address)).send().await;
         answer.ok().map(|answer| answer.status().as_u16())
     }
 
-    pub(super) async fn request(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value> {
+    pub(crate) async fn request(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value> {
         self.send(method, path, body, None).await
     }
 
@@ -74,7 +78,7 @@ impl Api {
         .await
     }
 
-    pub(super) async fn write(&self, path: &str, body: Value) -> Result<()> {
+    pub(crate) async fn write(&self, path: &str, body: Value) -> Result<()> {
         self.request("POST", path, Some(body)).await.map(drop)
     }
 }

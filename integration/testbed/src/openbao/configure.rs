@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{OpenBao, api::Api, broker::Broker, databases::Database};
 use crate::{
+    backstage::Backstage,
     config::{Config, TokenType},
     error::Result,
     jwt::Claims,
@@ -25,29 +26,32 @@ impl OpenBao {
         cluster: &ApiServer,
         authority: &str,
     ) -> Result<()> {
-        let paths = databases.iter().map(|database| format!("database/creds/{}", database.role));
-        let paths: Vec<String> = paths.chain(broker.as_ref().map(|broker| broker.path.clone())).collect();
-        let policy = self.run(|api| policy(api, paths, config.revoke_allowed));
-        let logins = self.run(|api| {
-            let cluster = json!({
-                "kubernetes_host": cluster.address(),
-                "kubernetes_ca_cert": authority,
-                "token_reviewer_jwt": cluster.reviewer(),
-                "disable_local_ca_jwt": true,
-            });
-            logins(api, config.clone(), cluster)
-        });
-        let databases = self.run(|api| mount(api, config.clone(), databases));
-        let broker = self.run(|api| users_of(api, config.clone(), broker));
-        tokio::try_join!(policy, logins, databases, broker).map(drop)
+        configure((&self.backstage, &self.api), config, databases, broker, cluster, authority).await
     }
+}
 
-    async fn run<F: Future<Output = Result<()>> + Send + 'static>(
-        &self,
-        work: impl FnOnce(Api) -> F,
-    ) -> Result<()> {
-        self.backstage.run(work(self.api.clone())).await
-    }
+/// Tells a server that knows nothing yet, or one of several that share what they know.
+pub(crate) async fn configure(
+    (backstage, api): (&Backstage, &Api),
+    config: &Config,
+    databases: Vec<Database>,
+    broker: Option<Broker>,
+    cluster: &ApiServer,
+    authority: &str,
+) -> Result<()> {
+    let paths = databases.iter().flat_map(Database::paths);
+    let paths: Vec<String> = paths.chain(broker.as_ref().map(|broker| broker.path.clone())).collect();
+    let policy = backstage.run(policy(api.clone(), paths, config.revoke_allowed));
+    let cluster = json!({
+        "kubernetes_host": cluster.address(),
+        "kubernetes_ca_cert": authority,
+        "token_reviewer_jwt": cluster.reviewer(),
+        "disable_local_ca_jwt": true,
+    });
+    let logins = backstage.run(logins(api.clone(), config.clone(), cluster));
+    let databases = backstage.run(mount(api.clone(), config.clone(), databases));
+    let broker = backstage.run(users_of(api.clone(), config.clone(), broker));
+    tokio::try_join!(policy, logins, databases, broker).map(drop)
 }
 
 /// Writes the service's rights: renewing and revoking its own token come with the policy `default`.

@@ -7,6 +7,7 @@ use crate::{
     config::Config,
     error::Result,
     mariadb::{self, MariaDb},
+    mysql::{self, MySql},
     postgres::{self, Postgres},
     redis::{self, Redis},
 };
@@ -17,10 +18,19 @@ pub(crate) const DB_ROLE: &str = "pipeline";
 /// The role of the `database` engine for MariaDB.
 pub(crate) const MARIADB_ROLE: &str = "pipeline-mariadb";
 
+/// The role of the `database` engine for MySQL.
+pub(crate) const MYSQL_ROLE: &str = "pipeline-mysql";
+
+/// The static role of the `database` engine for MySQL.
+pub(crate) const MYSQL_STATIC_ROLE: &str = "pipeline-mysql-static";
+
+/// The role of the `database` engine for Valkey.
+pub(crate) const VALKEY_ROLE: &str = "pipeline-valkey";
+
 /// The role of the `database` engine for Redis.
 pub(crate) const REDIS_ROLE: &str = "pipeline-redis";
 
-/// A connection of the `database` engine and its one role.
+/// A connection of the `database` engine and its role, or its two.
 #[derive(Debug)]
 pub(crate) struct Database {
     /// The role's name.
@@ -29,12 +39,19 @@ pub(crate) struct Database {
     connection: Value,
     creation: &'static str,
     revocation: Vec<&'static str>,
+    /// A static role, and the user whose password it replaces.
+    fixed: Option<(&'static str, &'static str)>,
 }
 
 impl Database {
     /// A member of the role that may read.
     pub(crate) fn postgres(postgres: &Postgres) -> Self {
-        let address = format!("{}:{}/{}", postgres.host(), postgres.port(), postgres.database());
+        Self::postgres_at(postgres, &format!("{}:{}", postgres.host(), postgres.port()))
+    }
+
+    /// As [`Database::postgres`], for a server that reaches it at another host and port.
+    pub(crate) fn postgres_at(postgres: &Postgres, at: &str) -> Self {
+        let address = format!("{at}/{}", postgres.database());
         Self {
             role: DB_ROLE,
             name: "pipeline-db",
@@ -50,6 +67,7 @@ impl Database {
             creation: r#"CREATE ROLE "{{name}}" WITH LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE pipeline_reader"#,
             // Its sessions stay open, but can read nothing: what they could read, they could as members.
             revocation: vec![r#"DROP ROLE IF EXISTS "{{name}}""#],
+            fixed: None,
         }
     }
 
@@ -69,14 +87,34 @@ impl Database {
             creation: "CREATE USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'; GRANT SELECT ON app.* TO '{{name}}'@'%';",
             // Its sessions stay open and go on reading: they hold rights to a database until `USE`.
             revocation: vec!["DROP USER IF EXISTS '{{name}}'@'%'"],
+            fixed: None,
+        }
+    }
+
+    /// A user with a right of its own, as on MariaDB. The classic `GRANT … IDENTIFIED BY` is a syntax error here.
+    pub(crate) fn mysql(mysql: &MySql) -> Self {
+        Self {
+            role: MYSQL_ROLE,
+            name: "pipeline-mysql",
+            connection: json!({
+                "plugin_name": "mysql-database-plugin",
+                "connection_url": format!(
+                    "{{{{username}}}}:{{{{password}}}}@tcp({}:{})/", mysql.host(), mysql.port(),
+                ),
+                "username": mysql::ADMIN,
+                "password": mysql.admin_password(),
+            }),
+            creation: "CREATE USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'; GRANT SELECT ON app.* TO '{{name}}'@'%';",
+            revocation: vec!["DROP USER IF EXISTS '{{name}}'@'%'"],
+            fixed: Some((MYSQL_STATIC_ROLE, mysql::STATIC_USER)),
         }
     }
 
     /// A user of the access control list; revoking it closes its connections, and takes no statement.
     pub(crate) fn redis(redis: &Redis) -> Self {
         Self {
-            role: REDIS_ROLE,
-            name: "pipeline-redis",
+            role: redis.role(),
+            name: redis.role(),
             connection: json!({
                 "plugin_name": "redis-database-plugin",
                 "host": redis.host(),
@@ -87,12 +125,14 @@ impl Database {
             // A pool unwatches before it hands a connection out.
             creation: r#"["~measurements", "+@read", "+@connection", "+unwatch"]"#,
             revocation: Vec::new(),
+            fixed: None,
         }
     }
 
     pub(super) async fn write(self, api: &Api, config: &Config) -> Result<()> {
         let mut connection = self.connection;
-        connection["allowed_roles"] = json!([self.role]);
+        let fixed = self.fixed.map(|(role, _)| role);
+        connection["allowed_roles"] = std::iter::once(self.role).chain(fixed).collect();
         let role = json!({
             "db_name": self.name,
             "creation_statements": [self.creation],
@@ -102,6 +142,16 @@ impl Database {
         });
         let (connection_path, role_path) =
             (format!("database/config/{}", self.name), format!("database/roles/{}", self.role));
-        tokio::try_join!(api.write(&connection_path, connection), api.write(&role_path, role)).map(drop)
+        tokio::try_join!(api.write(&connection_path, connection), api.write(&role_path, role))?;
+        let Some((role, user)) = self.fixed else { return Ok(()) };
+        let day = json!({ "db_name": self.name, "username": user, "rotation_period": 24 * 60 * 60 });
+        // Its first password is set at once, for which there has to be a connection.
+        api.write(&format!("database/static-roles/{role}"), day).await
+    }
+
+    /// The paths of its credentials.
+    pub(super) fn paths(&self) -> impl Iterator<Item = String> {
+        let fixed = self.fixed.map(|(role, _)| format!("database/static-creds/{role}"));
+        std::iter::once(format!("database/creds/{}", self.role)).chain(fixed)
     }
 }

@@ -9,7 +9,10 @@ use std::{
 
 use testcontainers::{
     GenericImage, ImageExt as _,
-    bollard::{Docker, errors::Error as DockerError, models::ContainerInspectResponse},
+    bollard::{
+        Docker, errors::Error as DockerError, models::ContainerInspectResponse,
+        query_parameters::ListImagesOptionsBuilder,
+    },
     core::client::docker_client_instance,
     runners::AsyncRunner as _,
 };
@@ -20,7 +23,7 @@ use crate::{
     backstage::Backstage,
     config::Report,
     error::{Error, Result, chain},
-    image::{Image, split},
+    image::{Choice, split},
     locate::on_path,
 };
 
@@ -49,7 +52,7 @@ pub(crate) struct Found {
 }
 
 /// Says which engine answers, and from which images these servers would run. Those that are missing are pulled.
-pub(crate) async fn find(images: &[Image], report: Report) -> Result<String> {
+pub(crate) async fn find(images: &[Choice], report: Report) -> Result<String> {
     let engine = Engine::connect().await?;
     if ["docker", "podman"].into_iter().all(|client| on_path(client).is_none()) {
         return Err(no_client());
@@ -103,6 +106,19 @@ impl Engine {
             id: image.id.unwrap_or_default(),
             labels: image.config.and_then(|config| config.labels).unwrap_or_default(),
         }))
+    }
+
+    /// The names of all images of a repository, and their labels.
+    pub(crate) async fn images_of(&self, repository: &str) -> Result<Vec<(String, HashMap<String, String>)>> {
+        let filters = HashMap::from([("reference".to_owned(), vec![repository.to_owned()])]);
+        let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+        let list = |docker: Docker| async move { docker.list_images(Some(options)).await };
+        let images = self.ask(&format!("the images {repository}"), list).await?;
+        let named = images.into_iter().flat_map(|image| {
+            let labels = image.labels;
+            image.repo_tags.into_iter().map(move |name| (name, labels.clone()))
+        });
+        Ok(named.collect())
     }
 
     /// A container's state and addresses; `what` is asked for, in an error.

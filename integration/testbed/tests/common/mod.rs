@@ -1,7 +1,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "helpers of tests")]
 
-use std::{future::Future, path::Path, time::Duration};
+use std::{future::Future, path::Path, process::Command, time::Duration};
 
 use leasehold_testbed::{Claims, Config, Testbed};
 use reqwest::{Client, Response};
@@ -35,8 +35,17 @@ pub(crate) fn lasting() -> Config {
 }
 
 /// Waits for a condition of the servers.
-pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let deadline = Instant::now() + Duration::from_secs(15);
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
+    eventually_within(Duration::from_secs(15), what, condition).await;
+}
+
+/// As [`eventually`], for what may take longer.
+pub(crate) async fn eventually_within<F: Future<Output = bool>>(
+    bound: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) {
+    let deadline = Instant::now() + bound;
     let mut ticks = interval(Duration::from_millis(20));
     while Instant::now() < deadline {
         ticks.tick().await;
@@ -125,4 +134,30 @@ pub(crate) fn processes_in(folder: &Path) -> Vec<String> {
                 .then(|| process.file_name().to_string_lossy().into_owned())
         })
         .collect()
+}
+
+/// What the engine's command-line client writes, line by line.
+pub(crate) fn docker(arguments: &[&str]) -> Vec<String> {
+    let output = Command::new("docker").args(arguments).output().unwrap();
+    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+pub(crate) fn containers_of(label: &str) -> Vec<String> {
+    docker(&["ps", "--all", "--quiet", "--filter", &format!("label={label}")])
+}
+
+/// The labels that reapers with a folder in this one were told.
+pub(crate) fn labels_in(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().unwrap();
+    let commands = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).into_owned())
+    });
+    let told = |line: String| {
+        let mut words = line.split('\0');
+        words.find(|word| word.starts_with("com.leasehold.testbed=")).map(str::to_owned)
+    };
+    commands.filter(|line| line.contains(folder)).filter_map(told).collect()
 }

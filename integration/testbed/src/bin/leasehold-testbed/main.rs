@@ -75,7 +75,7 @@ fn main() -> ExitCode {
             Command::Bench(options) => bench::run(&options, setup),
             Command::Demo(options) => demo::run(options, setup, interrupt).await,
             Command::Doctor => doctor::run().await,
-            Command::Images(options) => images::run(&options, interrupt).await,
+            Command::Images(options) => images::run(&options, setup.openbao, interrupt).await,
             Command::Up(options) => up::run(&options, setup, interrupt).await,
             Command::Simulate(options) => simulate::run(&options),
             Command::Test(options) => tests::run(&options, setup),

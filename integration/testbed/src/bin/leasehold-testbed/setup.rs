@@ -2,10 +2,10 @@
 
 use std::{env, process::Command};
 
-use anyhow::{Result, ensure};
-use leasehold_testbed::{Config, Image, Launcher, Product, survey};
+use anyhow::{Context as _, Result, ensure};
+use leasehold_testbed::{Choice, Config, Launcher, Product, Version, Versions, survey};
 
-use crate::images::Server;
+use crate::images::{Server, Suite};
 
 /// Which servers, and what runs them.
 #[derive(Clone, Copy, clap::Args)]
@@ -19,6 +19,13 @@ pub(crate) struct Setup {
     /// Without it, the variable LEASEHOLD_PRODUCT.
     #[arg(long, global = true, value_name = "PRODUCT")]
     product: Option<Product>,
+    /// OpenBao's version, such as `2.6.2`. Without it, the variable LEASEHOLD_VERSION_OPENBAO; without that, the newest.
+    #[arg(long, global = true, value_name = "VERSION")]
+    pub(crate) openbao: Option<Version>,
+    /// PostgreSQL's version, such as `18`, as a container. Without it, the variable LEASEHOLD_VERSION_POSTGRES; without that, the
+    /// one that is there.
+    #[arg(long, global = true, value_name = "VERSION")]
+    postgres: Option<Version>,
 }
 
 impl Setup {
@@ -27,9 +34,28 @@ impl Setup {
         Config {
             launcher: self.launcher,
             product: self.product,
+            versions: self.versions(),
             report: |line| eprintln!("{line}"),
             ..Config::default()
         }
+    }
+
+    fn versions(self) -> Versions {
+        Versions { openbao: self.openbao, postgres: self.postgres, ..Versions::default() }
+    }
+
+    /// The images that a testbed needs, whatever runs it.
+    pub(crate) fn images(self, config: &Config) -> Result<Vec<Choice>> {
+        self.images_with(config, self.product()?)
+    }
+
+    /// As [`Setup::images`], with another server of secrets.
+    pub(crate) fn images_with(self, config: &Config, product: Product) -> Result<Vec<Choice>> {
+        let config = Config { versions: config.versions.or_from_env()?, ..config.clone() };
+        Ok(match self.launcher()? {
+            Launcher::Containers => config.images(product),
+            _ => config.images_beside_processes(product),
+        })
     }
 
     pub(crate) fn launcher(self) -> Result<Launcher> {
@@ -46,33 +72,53 @@ impl Setup {
         Ok(self.product.map_or_else(Product::from_env, Ok)?)
     }
 
-    /// Where containers are asked for, builds the images that are neither here nor can be pulled.
-    pub(crate) async fn build_missing(self, images: &[Image]) -> Result<()> {
-        if self.launcher()? != Launcher::Containers {
+    /// Builds the images that are neither here nor can be pulled.
+    pub(crate) async fn build_missing(self, images: &[Choice]) -> Result<()> {
+        if images.is_empty() {
             return Ok(());
         }
         survey::engine().await?;
-        let mut missing = Vec::new();
-        for &image in images {
-            let server = Server::of(image).filter(|_| image.named().is_none());
-            if let Some(server) = server
-                && image.obtain(|line| eprintln!("{line}")).await.is_err()
-            {
-                missing.push(server.to_string());
+        let mut missing: Vec<(Vec<String>, Vec<String>)> = Vec::new();
+        for choice in images {
+            let server = Server::of(choice.image);
+            let server = server.filter(|_| choice.version.is_some() || choice.image.named().is_none());
+            let Some(server) = server else { continue };
+            if choice.obtain(|line| eprintln!("{line}")).await.is_ok() {
+                continue;
+            }
+            let options = build_options(server, choice.version)?;
+            match missing.iter_mut().find(|(others, _)| *others == options) {
+                Some((_, servers)) => servers.push(server.to_string()),
+                None => missing.push((options, vec![server.to_string()])),
             }
         }
-        if missing.is_empty() {
-            return Ok(());
+        for (options, servers) in missing {
+            // Ctrl-C means something else there: nothing half-built stays.
+            let built =
+                Command::new(env::current_exe()?).arg("images").args(&servers).args(&options).status()?;
+            ensure!(built.success(), "there are no images of {}", servers.join(", "));
         }
-        // Ctrl-C means something else there: nothing half-built stays.
-        let built = Command::new(env::current_exe()?).arg("images").args(&missing).status()?;
-        ensure!(built.success(), "there are no images of {}", missing.join(", "));
         Ok(())
     }
 
     pub(crate) fn environment(self) -> Vec<(&'static str, String)> {
         let launcher = self.launcher.map(|launcher| (Launcher::VARIABLE, launcher.to_string()));
         let product = self.product.map(|product| (Product::VARIABLE, product.to_string()));
-        launcher.into_iter().chain(product).collect()
+        let versions = self.versions();
+        let versions = Versions::VARIABLES.into_iter().filter_map(|(variable, image)| {
+            versions.of(image).map(|version| (variable, version.to_string()))
+        });
+        launcher.into_iter().chain(product).chain(versions).collect()
     }
+}
+
+/// What to say to `cargo testbed images` to have a version of a server.
+fn build_options(server: Server, version: Option<Version>) -> Result<Vec<String>> {
+    let Some(version) = version else { return Ok(Vec::new()) };
+    if server == Server::Openbao {
+        return Ok(vec!["--openbao".into(), version.to_string()]);
+    }
+    let suite = Suite::with(server, Some(version));
+    let suite = suite.with_context(|| format!("no suite of Debian's is known to have {server} {version}"))?;
+    Ok(vec!["--suite".into(), suite.to_string()])
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use leasehold_testbed::{Image, Launcher, Product};
+use leasehold_testbed::{Config, Image, Launcher, Product};
 
 use crate::{Setup, output};
 
@@ -28,7 +28,7 @@ pub(crate) fn run(options: &Options, setup: Setup) -> ExitCode {
 
 fn run_all(options: &Options, setup: Setup) -> Result<()> {
     let (launcher, products) = decide(setup)?;
-    let runner = Runner::find(launcher);
+    let runner = Runner::find(launcher, setup);
     for &product in &products {
         eprintln!("testing with {} as {launcher}", product.name());
         runner.tests(product, &options.arguments)?;
@@ -68,21 +68,23 @@ fn decide(setup: Setup) -> Result<(Launcher, Vec<Product>)> {
 
 /// What runs the servers, with this one among them.
 async fn with(setup: Setup, product: Product) -> Result<Launcher> {
-    let images = [product.into(), Image::Postgres, Image::MariaDb, Image::Redis, Image::RabbitMq];
-    setup.build_missing(&images).await?;
-    Ok(setup.launcher()?.decide(&images, |line| eprintln!("{line}")).await?)
+    let config = Config { mariadb: true, redis: true, rabbitmq: true, ..setup.config() };
+    setup.build_missing(&setup.images_with(&config, product)?).await?;
+    let config = Config { versions: config.versions.or_from_env()?, ..config };
+    Ok(setup.launcher()?.decide(&config.images(product), |line| eprintln!("{line}")).await?)
 }
 
 struct Runner {
     cargo: String,
     has_nextest: bool,
     launcher: Launcher,
+    setup: Setup,
     everything: Vec<&'static str>,
 }
 
 impl Runner {
     /// nextest where it is installed.
-    fn find(launcher: Launcher) -> Self {
+    fn find(launcher: Launcher, setup: Setup) -> Self {
         let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         let nextest = Command::new(&cargo)
             .args(["nextest", "--version"])
@@ -93,6 +95,7 @@ impl Runner {
             cargo,
             has_nextest: nextest.is_ok_and(|status| status.success()),
             launcher,
+            setup,
             everything: everything(),
         }
     }
@@ -112,6 +115,7 @@ impl Runner {
         let mut command = Command::new(&self.cargo);
         command.args(arguments).args(more);
         command
+            .envs(self.setup.environment())
             .env(Launcher::VARIABLE, self.launcher.to_string())
             .env(Product::VARIABLE, product.to_string());
         let status = command.status().with_context(|| format!("cannot run {}", self.cargo))?;

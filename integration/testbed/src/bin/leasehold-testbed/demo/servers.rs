@@ -28,7 +28,7 @@ impl Servers {
             return Ok(Self::External { database_url });
         }
         let product = setup.product()?;
-        setup.build_missing(&setup.config().images(product)).await?;
+        setup.build_missing(&setup.images(&setup.config())?).await?;
         eprintln!("starting {} and PostgreSQL", product.name());
         Ok(Self::Testbed(Box::new(Testbed::start(setup.config()).await?)))
     }

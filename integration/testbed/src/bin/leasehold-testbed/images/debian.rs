@@ -1,6 +1,10 @@
 //! The Debian that the images of all servers but OpenBao have in common.
 
-use std::{collections::HashMap, env, fs, path::Path};
+use std::{
+    collections::HashMap,
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::process::Command;
@@ -14,20 +18,18 @@ use super::{
 
 /// An image with the programs of all these servers, each image's first layer.
 pub(crate) struct Debian {
-    suite: String,
     anew: bool,
     versions: Option<HashMap<String, String>>,
 }
 
 impl Debian {
     pub(crate) fn new(anew: bool) -> Self {
-        let suite = env::var("LEASEHOLD_IMAGES_SUITE").ok().filter(|suite| !suite.is_empty());
-        Self { suite: suite.unwrap_or_else(|| "bookworm".to_owned()), anew, versions: None }
+        Self { anew, versions: None }
     }
 
     /// What it is made of.
-    pub(crate) fn revision(&self) -> String {
-        revision(FILES, &format!("{} {PACKAGES}", self.suite))
+    pub(crate) fn revision() -> String {
+        revision(FILES, &format!("{BOOKWORM} {PACKAGES}"))
     }
 
     /// The version of a server in it; makes it first if it must.
@@ -44,7 +46,7 @@ impl Debian {
     async fn ensure(&self, work: &Work, steps: &Steps) -> Result<HashMap<String, String>> {
         if !self.anew
             && let Some(labels) = docker::labels(IMAGE, steps).await?
-            && labels.get(docker::REVISION) == Some(&self.revision())
+            && labels.get(docker::REVISION) == Some(&Self::revision())
         {
             return Ok(labels);
         }
@@ -53,22 +55,52 @@ impl Debian {
     }
 
     async fn build(&self, work: &Work, steps: &Steps) -> Result<()> {
-        demand_root()?;
-        install_debootstrap(steps).await?;
-        let folder = work.folder("debian")?;
-        let root = folder.join("root");
-        let mirror = mirror(steps).await;
-        let what = format!("debian: debootstrap of {} from {mirror}", self.suite);
-        steps.run(&what, debootstrap(&self.suite, &root, &mirror)).await?;
-        let mut labels = vec![(docker::REVISION.to_owned(), self.revision())];
+        let root = root(BOOKWORM, &[&format!("--include={PACKAGES}")], work, steps).await?;
+        let mut labels = vec![(docker::REVISION.to_owned(), Self::revision())];
         labels.extend(versions(&installed(&root, steps).await?));
-        let [(_, prepare)] = FILES else { bail!("the scripts of Debian are other ones") };
-        steps.run("debian: removing what no server reads", inside(&root, prepare)).await?;
-        let archive = folder.join("root.tar");
-        steps.run("debian: packing", tar(&root, &archive)).await?;
         let labels: Vec<_> = labels.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-        docker::import(&archive, IMAGE, &labels, &format!("debian: importing {IMAGE}"), steps).await
+        import(&root, FILES[0].1, IMAGE, &labels, steps).await
     }
+}
+
+/// Makes sure that there is the image of a suite that has nothing in it but what every Debian has, and returns its name.
+pub(crate) async fn minimal(suite: &str, anew: bool, work: &Work, steps: &Steps) -> Result<String> {
+    let image = format!("{REPOSITORY}:{suite}");
+    let [(_, minimal), ..] = SUITE_FILES else { bail!("the scripts of Debian are other ones") };
+    let revision = revision(&SUITE_FILES[..1], &format!("minbase {suite}"));
+    if !anew && docker::revision(&image, steps).await?.as_ref() == Some(&revision) {
+        return Ok(image);
+    }
+    let root = root(suite, &[], work, steps).await?;
+    import(&root, minimal, &image, &[(docker::REVISION, revision)], steps).await?;
+    Ok(image)
+}
+
+/// A Debian in a folder.
+async fn root(suite: &str, options: &[&str], work: &Work, steps: &Steps) -> Result<PathBuf> {
+    demand_root()?;
+    install_debootstrap(steps).await?;
+    let root = work.folder(&format!("debian-{suite}"))?.join("root");
+    let mirror = mirror(steps).await;
+    let what = format!("debian: debootstrap of {suite} from {mirror}");
+    steps.run(&what, debootstrap(suite, options, &root, &mirror)).await?;
+    Ok(root)
+}
+
+/// Makes an image of a Debian in a folder, which is gone then.
+async fn import(
+    root: &Path,
+    prepare: &str,
+    image: &str,
+    labels: &[(&str, String)],
+    steps: &Steps,
+) -> Result<()> {
+    steps.run("debian: removing what no server reads", inside(root, prepare)).await?;
+    let archive = root.with_extension("tar");
+    steps.run("debian: packing", tar(root, &archive)).await?;
+    docker::import(&archive, image, labels, &format!("debian: importing {image}"), steps).await?;
+    fs::remove_file(&archive).with_context(|| format!("removing {}", archive.display()))?;
+    fs::remove_dir_all(root).with_context(|| format!("removing {}", root.display()))
 }
 
 /// A command of apt, whose words are English and which waits for another apt.
@@ -105,10 +137,10 @@ async fn install_debootstrap(steps: &Steps) -> Result<()> {
 }
 
 /// In namespaces of its own: whatever it mounts and whatever it starts ends with it.
-fn debootstrap(suite: &str, root: &Path, mirror: &str) -> Command {
+fn debootstrap(suite: &str, options: &[&str], root: &Path, mirror: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--pid", "--fork", "--kill-child", "--", "debootstrap", "--variant=minbase"]);
-    command.arg(format!("--include={PACKAGES}")).arg(suite).arg(root).arg(mirror);
+    command.args(options).arg(suite).arg(root).arg(mirror);
     command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
     command
 }
@@ -156,26 +188,39 @@ fn versions(installed: &str) -> Vec<(String, String)> {
     let packages = installed.lines().filter_map(|line| line.split_once(' '));
     packages
         .filter_map(|(package, version)| {
-            let server = match package {
-                "mariadb-server-core" => Server::Mariadb,
-                "redis-server" => Server::Redis,
-                "rabbitmq-server" => Server::Rabbitmq,
-                _ if package.strip_prefix("postgresql-").is_some_and(is_number) => Server::Postgres,
-                _ => return None,
-            };
+            let server = whose(package)?;
             Some((version_label(server.name()), upstream(version).to_owned()))
         })
         .collect()
+}
+
+/// A server's own version, among the packages of an image.
+pub(crate) fn version_in(installed: &str, server: Server) -> Option<String> {
+    let mut packages = installed.lines().filter_map(|line| line.split_once(' '));
+    let (_, version) = packages.find(|(package, _)| whose(package) == Some(server))?;
+    Some(upstream(version).to_owned())
+}
+
+/// The server whose version is the package's.
+fn whose(package: &str) -> Option<Server> {
+    if package.strip_prefix("postgresql-").is_some_and(is_number) {
+        return Some(Server::Postgres);
+    }
+    Server::ALL
+        .into_iter()
+        .filter(|&server| server != Server::Postgres)
+        .find(|server| server.packages().first() == Some(&package))
 }
 
 fn is_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Debian's version without what only Debian counts: `5:7.0.15-1~deb12u5` is 7.0.15.
+/// Debian's version without what only Debian counts: `5:7.0.15-1~deb12u5` is 7.0.15, and `8.1.1+dfsg1-3` is 8.1.1.
 fn upstream(version: &str) -> &str {
     let version = version.split_once(':').map_or(version, |(_, version)| version);
-    version.rsplit_once('-').map_or(version, |(version, _)| version)
+    let version = version.rsplit_once('-').map_or(version, |(version, _)| version);
+    version.split_once("+d").map_or(version, |(version, _)| version)
 }
 
 fn version_label(name: &str) -> String {
@@ -187,10 +232,14 @@ fn on_path(program: &str) -> bool {
     env::split_paths(&path).any(|folder| fs::metadata(folder.join(program)).is_ok_and(|file| file.is_file()))
 }
 
+const BOOKWORM: &str = "bookworm";
 const IMAGE: &str = "localhost/leasehold/debian:local";
+pub(crate) const REPOSITORY: &str = "localhost/leasehold/debian";
 /// `postgresql` is whichever version the suite has.
 const PACKAGES: &str = "postgresql,mariadb-server-core,mariadb-client-core,redis-server,rabbitmq-server";
 pub(crate) const FILES: Files = files!("debian": "prepare.sh");
+pub(crate) const SUITE_FILES: Files =
+    files!("debian": "minimal.sh", "install.sh", "prepare.sh", "Dockerfile");
 const INSTEAD: &str = "pull the public images (`docker pull postgres:18`, and so on), or let \
                        LEASEHOLD_IMAGE_OPENBAO, _POSTGRES, _MARIADB, _REDIS and _RABBITMQ name images that are there";
 
@@ -210,6 +259,18 @@ mod tests {
             label("redis", "7.0.15"),
         ];
         assert_eq!(versions(installed), expected);
+    }
+
+    #[test]
+    fn a_version_is_the_makers() {
+        let installed = "mysql-client-core 9.7.4-2\nmysql-server-core 9.7.4-2\npostgresql-common 293\n\
+                         postgresql-18 18.1-2\nvalkey-server 8.1.1+dfsg1-3+deb13u3\nmariadb-server-core 1:11.8.9+ds-4\n";
+        let version = |server| version_in(installed, server);
+        assert_eq!(version(Server::Mysql).as_deref(), Some("9.7.4"));
+        assert_eq!(version(Server::Postgres).as_deref(), Some("18.1"));
+        assert_eq!(version(Server::Valkey).as_deref(), Some("8.1.1"));
+        assert_eq!(version(Server::Mariadb).as_deref(), Some("11.8.9"));
+        assert_eq!(version(Server::Redis), None);
     }
 
     #[test]

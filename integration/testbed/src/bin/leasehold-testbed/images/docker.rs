@@ -5,12 +5,14 @@ use std::{collections::HashMap, path::Path};
 use anyhow::{Context as _, Result};
 use tokio::process::Command;
 
-use super::{server::Server, steps::Steps};
+use super::steps::Steps;
 
 /// The label with a server's own version.
 pub(crate) const VERSION: &str = "org.opencontainers.image.version";
 /// The label with what an image was made of.
 pub(crate) const REVISION: &str = "com.leasehold.testbed.images";
+/// The label with the suite of Debian's that an image is made of, where that is not Debian 12.
+pub(crate) const SUITE: &str = "com.leasehold.testbed.suite";
 
 /// Fails when no engine answers.
 pub(crate) async fn answers(steps: &Steps) -> Result<()> {
@@ -38,25 +40,70 @@ pub(crate) async fn revision(image: &str, steps: &Steps) -> Result<Option<String
     Ok(labels(image, steps).await?.and_then(|mut labels| labels.remove(REVISION)))
 }
 
+/// The names of the images that have these labels, each `name` or `name=value`.
+pub(crate) async fn labelled(labels: &[String], steps: &Steps) -> Result<Vec<String>> {
+    let mut list = docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]);
+    for label in labels {
+        list.arg("--filter").arg(format!("label={label}"));
+    }
+    Ok(steps.output(list).await?.lines().map(str::to_owned).collect())
+}
+
+/// Removes an image by its name, unless somebody still uses it.
+pub(crate) async fn remove(image: &str, steps: &Steps) {
+    let _ = steps.output(docker(&["image", "rm", image])).await;
+}
+
+/// What a command writes that runs in an image, without a network.
+pub(crate) async fn inside(image: &str, command: &[&str], steps: &Steps) -> Result<String> {
+    let mut run = docker(&["run", "--rm", "--network", "none", "--entrypoint", command[0], image]);
+    run.args(&command[1..]);
+    steps.output(run).await
+}
+
+/// Says what an image has become.
+pub(crate) async fn show(what: &str, image: &str, version: &str, steps: &Steps) -> Result<()> {
+    let size = steps.output(docker(&["image", "inspect", "--format", "{{.Size}}", image])).await?;
+    let megabytes = size.trim().parse::<u64>().unwrap_or_default() / 1_000_000;
+    eprintln!("{what}: {image} has {version}, {megabytes} MB");
+    Ok(())
+}
+
+/// What an image is built from.
+pub(crate) struct Build<'a> {
+    /// Whose it is, in messages.
+    pub(crate) what: &'a str,
+    /// The name that it is given, once it is whole.
+    pub(crate) image: &'a str,
+    /// A folder with a Dockerfile.
+    pub(crate) context: &'a Path,
+    pub(crate) labels: &'a [(&'a str, String)],
+    pub(crate) arguments: &'a [(&'a str, String)],
+    /// Whether it fetches packages, for which it has this machine's network.
+    pub(crate) fetches: bool,
+    /// Whether nothing of an earlier build is taken.
+    pub(crate) anew: bool,
+}
+
 /// Builds an image from a folder with a Dockerfile; only the whole image gets the name.
-pub(crate) async fn build(
-    server: Server,
-    context: &Path,
-    labels: &[(&str, String)],
-    anew: bool,
-    steps: &Steps,
-) -> Result<()> {
-    let image = server.tag();
+pub(crate) async fn build(build: &Build<'_>, steps: &Steps) -> Result<()> {
+    let &Build { what, image, .. } = build;
     let before = id(image, steps).await;
     let mut command = docker(&["build", "--force-rm", "--tag", image]);
-    if anew {
+    if build.anew {
         command.arg("--no-cache");
     }
-    for (name, value) in labels {
+    if build.fetches {
+        command.args(["--network", "host"]);
+    }
+    for (name, value) in build.arguments {
+        command.arg("--build-arg").arg(format!("{name}={value}"));
+    }
+    for (name, value) in build.labels {
         command.arg("--label").arg(format!("{name}={value}"));
     }
-    command.arg(context);
-    steps.run(&format!("{server}: building {image}"), command).await?;
+    command.arg(build.context);
+    steps.run(&format!("{what}: building {image}"), command).await?;
     remove_replaced(before, image, steps).await;
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use leasehold_testbed::Version;
 use tokio::process::Command;
 
 use super::{debian::apt_get, steps::Steps, work::Work};
@@ -17,12 +18,12 @@ pub(crate) struct Bao {
 }
 
 impl Bao {
-    /// Finds it, or has it installed in the cache.
-    pub(crate) async fn find(steps: &Steps) -> Result<Self> {
+    /// Finds it, or the one of a version, or has it installed in the cache.
+    pub(crate) async fn find(version: Option<Version>, steps: &Steps) -> Result<Self> {
         if !cfg!(target_os = "linux") {
             bail!("a container's programs are Linux's, which this is not: pull the public images instead");
         }
-        let find = || leasehold_testbed::openbao_program(|line| eprintln!("{line}"));
+        let find = move || leasehold_testbed::openbao_program_of(version, |line| eprintln!("{line}"));
         let path = tokio::task::spawn_blocking(find).await??;
         let mut command = Command::new(&path);
         command.arg("version");

@@ -11,7 +11,9 @@ pub(crate) enum Server {
     Openbao,
     Postgres,
     Mariadb,
+    Mysql,
     Redis,
+    Valkey,
     Rabbitmq,
 }
 
@@ -27,15 +29,24 @@ macro_rules! files {
 pub(crate) use files;
 
 impl Server {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Openbao, Self::Postgres, Self::Mariadb, Self::Redis, Self::Rabbitmq];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Openbao,
+        Self::Postgres,
+        Self::Mariadb,
+        Self::Mysql,
+        Self::Redis,
+        Self::Valkey,
+        Self::Rabbitmq,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Openbao => "openbao",
             Self::Postgres => "postgres",
             Self::Mariadb => "mariadb",
+            Self::Mysql => "mysql",
             Self::Redis => "redis",
+            Self::Valkey => "valkey",
             Self::Rabbitmq => "rabbitmq",
         }
     }
@@ -50,15 +61,35 @@ impl Server {
             Self::Openbao => Image::OpenBao,
             Self::Postgres => Image::Postgres,
             Self::Mariadb => Image::MariaDb,
+            Self::Mysql => Image::MySql,
             Self::Redis => Image::Redis,
+            Self::Valkey => Image::Valkey,
             Self::Rabbitmq => Image::RabbitMq,
         }
     }
 
-    /// The name that its image is given.
-    pub(crate) fn tag(self) -> &'static str {
+    /// The name that its image of Debian 12, or of the newest OpenBao, is given; none if Debian 12 does not have it.
+    pub(crate) fn tag(self) -> Option<&'static str> {
+        self.image().local()
+    }
+
+    /// The name, without a tag, of its images of all versions.
+    pub(crate) fn repository(self) -> &'static str {
         // Each of them has one.
-        self.image().local().unwrap_or_default()
+        self.image().repository().unwrap_or_default()
+    }
+
+    /// Debian's packages of it, the one first whose version is the server's; `postgresql` is whichever version a suite has.
+    pub(crate) fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Openbao => &[],
+            Self::Postgres => &["postgresql"],
+            Self::Mariadb => &["mariadb-server-core", "mariadb-client-core"],
+            Self::Mysql => &["mysql-server-core", "mysql-client-core"],
+            Self::Redis => &["redis-server"],
+            Self::Valkey => &["valkey-server"],
+            Self::Rabbitmq => &["rabbitmq-server"],
+        }
     }
 
     pub(crate) fn files(self) -> Files {
@@ -66,6 +97,8 @@ impl Server {
             Self::Openbao => files!("openbao": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
             Self::Postgres => files!("postgres": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
             Self::Mariadb => files!("mariadb": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
+            Self::Mysql => files!("mysql": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
+            Self::Valkey => files!("valkey": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
             Self::Redis => files!("redis": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
             Self::Rabbitmq => files!("rabbitmq": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
         }
@@ -97,7 +130,11 @@ mod tests {
 
     #[test]
     fn each_script_is_one_that_its_shell_can_read() {
-        let files = Server::ALL.iter().flat_map(|server| server.files()).chain(debian::FILES);
+        let files = Server::ALL
+            .iter()
+            .flat_map(|server| server.files())
+            .chain(debian::FILES)
+            .chain(debian::SUITE_FILES);
         for (name, script) in files {
             let Some(shell) = script.lines().next().and_then(|line| line.strip_prefix("#!")) else {
                 continue;
@@ -127,7 +164,7 @@ mod tests {
         for server in Server::ALL {
             let (_, dockerfile) = server.files()[0];
             assert!(dockerfile.contains("ENTRYPOINT [\"docker-entrypoint.sh\"]"), "{server}");
-            assert!(server.tag().starts_with("localhost/"), "a name that is pulled from nowhere");
+            assert!(server.repository().starts_with("localhost/"), "a name that is pulled from nowhere");
         }
     }
 }
