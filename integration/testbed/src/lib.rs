@@ -39,6 +39,7 @@ pub use config::{Config, Report, Tls, TokenType};
 pub use error::{Error, Result};
 pub use image::Image;
 pub use jwt::Claims;
+pub use kubernetes::ApiServer;
 pub use launcher::{Launcher, Product};
 pub use locate::{openbao as openbao_program, target_folder};
 pub use mariadb::{MariaDb, MariaDbSession};

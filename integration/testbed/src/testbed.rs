@@ -13,7 +13,7 @@ use crate::{
     command,
     config::Config,
     error::{Error, Result},
-    jwt::Signer,
+    jwt::{Claims, Signer},
     kubernetes::ApiServer,
     launcher::{Launcher, Product},
     mariadb::MariaDb,
@@ -41,7 +41,7 @@ pub struct Testbed {
     redis: Option<Redis>,
     rabbitmq: Option<RabbitMq>,
     database_url: String,
-    _cluster: ApiServer,
+    api_server: ApiServer,
     // Last: what the containers share goes after them.
     site: Site,
 }
@@ -72,7 +72,7 @@ impl Testbed {
     async fn start_on(site: Site, config: Config, product: Product, ports: Ports) -> Result<Self> {
         let authority = Authority::new()?;
         let signer = Arc::new(Signer::new()?);
-        let cluster = ApiServer::start(&site, &authority, &signer)?;
+        let api_server = ApiServer::start(&site, &authority, &signer)?;
         let (openbao, postgres, mariadb, redis, rabbitmq) = tokio::try_join!(
             OpenBao::launch(&site, &config, product, &authority, &ports),
             Postgres::launch(&site, ports.postgres.clone()),
@@ -84,7 +84,7 @@ impl Testbed {
         databases.extend(mariadb.as_ref().map(Database::mariadb));
         databases.extend(redis.as_ref().map(Database::redis));
         let broker = rabbitmq.as_ref().map(Broker::new);
-        openbao.configure(&config, databases, broker, &cluster, authority.pem()).await?;
+        openbao.configure(&config, databases, broker, &api_server).await?;
         let service_account = ServiceAccount::new(openbao.folder().join("serviceaccount"), signer)?;
         let service_account = Arc::new(service_account);
         site.backstage.spawn(rotate_like_the_kubelet(Arc::downgrade(&service_account)));
@@ -98,7 +98,7 @@ impl Testbed {
             redis,
             rabbitmq,
             database_url,
-            _cluster: cluster,
+            api_server,
             site,
         })
     }
@@ -126,6 +126,20 @@ impl Testbed {
     /// The RabbitMQ server, if the configuration asked for it.
     pub fn rabbitmq(&self) -> Option<&RabbitMq> {
         self.rabbitmq.as_ref()
+    }
+
+    /// The imitation of a cluster's API server, which OpenBao asks at a Kubernetes login.
+    pub fn api_server(&self) -> &ApiServer {
+        &self.api_server
+    }
+
+    /// Lets OpenBao ask the API server with another token, of which this is what it says, such as
+    /// [`Claims::reviewer`] that expires.
+    pub async fn review_as(&self, claims: &Claims) -> Result<()> {
+        let token = self.service_account.token(claims)?;
+        let settings = self.api_server.settings(Some(&token));
+        let path = format!("auth/{KUBERNETES_MOUNT}/config");
+        self.openbao.request("POST", &path, Some(settings)).await.map(drop)
     }
 
     /// The service account that may log in.

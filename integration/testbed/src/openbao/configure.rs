@@ -23,20 +23,11 @@ impl OpenBao {
         databases: Vec<Database>,
         broker: Option<Broker>,
         cluster: &ApiServer,
-        authority: &str,
     ) -> Result<()> {
         let paths = databases.iter().map(|database| format!("database/creds/{}", database.role));
         let paths: Vec<String> = paths.chain(broker.as_ref().map(|broker| broker.path.clone())).collect();
         let policy = self.run(|api| policy(api, paths, config.revoke_allowed));
-        let logins = self.run(|api| {
-            let cluster = json!({
-                "kubernetes_host": cluster.address(),
-                "kubernetes_ca_cert": authority,
-                "token_reviewer_jwt": cluster.reviewer(),
-                "disable_local_ca_jwt": true,
-            });
-            logins(api, config.clone(), cluster)
-        });
+        let logins = self.run(|api| logins(api, config.clone(), cluster.settings(None)));
         let databases = self.run(|api| mount(api, config.clone(), databases));
         let broker = self.run(|api| users_of(api, config.clone(), broker));
         tokio::try_join!(policy, logins, databases, broker).map(drop)
