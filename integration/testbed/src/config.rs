@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use crate::{
+    bao_proxy::ProxySettings,
     image::Image,
     launcher::{Launcher, Product},
+    pgbouncer::PoolMode,
 };
 
 /// Says in a sentence what takes a while or changes the machine, such as installing something.
@@ -38,6 +40,12 @@ pub struct Config {
     pub redis: bool,
     /// Whether there is a RabbitMQ server, beside PostgreSQL.
     pub rabbitmq: bool,
+    /// Whether there is a PgBouncer in front of PostgreSQL, and when it gives a client's connection to another one.
+    pub pgbouncer: Option<PoolMode>,
+    /// Whether there is a standby of PostgreSQL, and how much later than the primary it does what was done there.
+    pub standby: Option<Duration>,
+    /// Whether there is a `bao proxy` in front of OpenBao, and what it does by itself.
+    pub bao_proxy: Option<ProxySettings>,
     /// What runs the servers; `None` leaves it to the variable `LEASEHOLD_LAUNCHER`, and without that they are processes.
     pub launcher: Option<Launcher>,
     /// Which server hands out secrets; `None` leaves it to the variable `LEASEHOLD_PRODUCT`, and without that it is OpenBao.
@@ -84,6 +92,9 @@ impl Default for Config {
             mariadb: false,
             redis: false,
             rabbitmq: false,
+            pgbouncer: None,
+            standby: None,
+            bao_proxy: None,
             launcher: None,
             product: None,
             report: |_| {},
@@ -98,6 +109,7 @@ impl Config {
         images.extend(self.mariadb.then_some(Image::MariaDb));
         images.extend(self.redis.then_some(Image::Redis));
         images.extend(self.rabbitmq.then_some(Image::RabbitMq));
+        images.extend(self.pgbouncer.map(|_| Image::PgBouncer));
         images
     }
 }

@@ -25,14 +25,24 @@ pub enum Image {
     Redis,
     /// RabbitMQ, with its management interface.
     RabbitMq,
+    /// PgBouncer.
+    PgBouncer,
     /// A Kubernetes cluster.
     K3s,
 }
 
 impl Image {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::OpenBao, Self::Vault, Self::Postgres, Self::MariaDb, Self::Redis, Self::RabbitMq, Self::K3s];
+    pub const ALL: [Self; 8] = [
+        Self::OpenBao,
+        Self::Vault,
+        Self::Postgres,
+        Self::MariaDb,
+        Self::Redis,
+        Self::RabbitMq,
+        Self::PgBouncer,
+        Self::K3s,
+    ];
 
     /// The server's name.
     pub fn name(self) -> &'static str {
@@ -43,6 +53,7 @@ impl Image {
             Self::MariaDb => "MariaDB",
             Self::Redis => "Redis",
             Self::RabbitMq => "RabbitMQ",
+            Self::PgBouncer => "PgBouncer",
             Self::K3s => "k3s",
         }
     }
@@ -56,6 +67,7 @@ impl Image {
             Self::MariaDb => "LEASEHOLD_IMAGE_MARIADB",
             Self::Redis => "LEASEHOLD_IMAGE_REDIS",
             Self::RabbitMq => "LEASEHOLD_IMAGE_RABBITMQ",
+            Self::PgBouncer => "LEASEHOLD_IMAGE_PGBOUNCER",
             Self::K3s => "LEASEHOLD_IMAGE_K3S",
         }
     }
@@ -69,11 +81,13 @@ impl Image {
             Self::MariaDb => "mariadb:12",
             Self::Redis => "redis:8",
             Self::RabbitMq => "rabbitmq:4-management",
+            // PostgreSQL's makers and Docker's publish none.
+            Self::PgBouncer => "edoburu/pgbouncer:latest",
             Self::K3s => "rancher/k3s:v1.34.1-k3s1",
         }
     }
 
-    /// What `cargo testbed images` builds where nothing can be pulled; of Vault and k3s it cannot.
+    /// What `cargo testbed images` builds where nothing can be pulled; of Vault, PgBouncer and k3s it cannot.
     ///
     /// A name at `localhost` is never looked for on the hub, where somebody else might own it.
     pub fn local(self) -> Option<&'static str> {
@@ -83,7 +97,7 @@ impl Image {
             Self::MariaDb => Some("localhost/leasehold/mariadb:local"),
             Self::Redis => Some("localhost/leasehold/redis:local"),
             Self::RabbitMq => Some("localhost/leasehold/rabbitmq:local"),
-            Self::Vault | Self::K3s => None,
+            Self::Vault | Self::PgBouncer | Self::K3s => None,
         }
     }
 

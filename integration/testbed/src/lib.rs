@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backstage;
+mod bao_proxy;
 mod cluster;
 mod command;
 mod config;
@@ -18,6 +19,7 @@ pub mod load;
 mod locate;
 mod mariadb;
 mod openbao;
+mod pgbouncer;
 mod pki;
 mod pod;
 mod ports;
@@ -31,10 +33,12 @@ mod server;
 mod service_account;
 mod shell;
 mod site;
+mod standby;
 mod static_role;
 pub mod survey;
 mod testbed;
 
+pub use bao_proxy::{BaoProxy, ProxySettings};
 pub use cluster::Cluster;
 pub use config::{Config, Report, Tls, TokenType};
 pub use error::{Error, Result};
@@ -46,10 +50,12 @@ pub use link::{Direction, Link};
 pub use locate::{openbao as openbao_program, target_folder};
 pub use mariadb::{MariaDb, MariaDbSession};
 pub use openbao::OpenBao;
+pub use pgbouncer::{PgBouncer, PoolMode};
 pub use pki::Certificates;
 pub use postgres::Postgres;
 pub use rabbitmq::{RabbitMq, RabbitMqSession};
 pub use recorder::{Fault, Recorder, Request};
 pub use redis::{Redis, RedisSession};
 pub use service_account::ServiceAccount;
+pub use standby::Standby;
 pub use testbed::Testbed;

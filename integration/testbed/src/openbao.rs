@@ -24,7 +24,8 @@ use crate::{
     server::{Server, disturbed},
     site::{Ground, Site},
 };
-use api::{Api, PATIENCE};
+pub(crate) use api::Api;
+use api::PATIENCE;
 pub(crate) use broker::{Broker, RABBITMQ_MOUNT, RABBITMQ_ROLE};
 pub(crate) use configure::{KUBERNETES_MOUNT, ROLE};
 pub(crate) use databases::{DB_ROLE, Database, MARIADB_ROLE, REDIS_ROLE};
@@ -140,6 +141,14 @@ impl OpenBao {
                 )
             }
         })
+    }
+
+    /// Its program, as it is called where the server runs.
+    pub(crate) fn program(&self) -> String {
+        match &self.command {
+            Command::Here(program) => program.clone(),
+            Command::Inside(_) => program(self.product).into(),
+        }
     }
 
     /// Starts it again after [`OpenBao::kill`] or [`OpenBao::stop`], with the same port and storage, and unseals it.

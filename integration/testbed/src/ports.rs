@@ -51,6 +51,9 @@ pub(crate) struct Ports {
     pub(crate) mariadb: Option<Port>,
     pub(crate) redis: Option<Port>,
     pub(crate) rabbitmq: Option<RabbitMqPorts>,
+    pub(crate) pgbouncer: Option<Port>,
+    pub(crate) standby: Option<Port>,
+    pub(crate) bao_proxy: Option<Port>,
 }
 
 /// The ports of RabbitMQ.
@@ -70,6 +73,9 @@ impl Ports {
             mariadb: asked(config.mariadb)?,
             redis: asked(config.redis)?,
             rabbitmq: config.rabbitmq.then(RabbitMqPorts::reserve).transpose()?,
+            pgbouncer: asked(config.pgbouncer.is_some())?,
+            standby: asked(config.standby.is_some())?,
+            bao_proxy: asked(config.bao_proxy.is_some())?,
         })
     }
 
@@ -77,7 +83,8 @@ impl Ports {
         let always = [&self.openbao, &self.postgres];
         let asked = [&self.openbao_tls, &self.mariadb, &self.redis].into_iter().flatten();
         let rabbitmq = self.rabbitmq.iter().flat_map(|ports| [&ports.amqp, &ports.management]);
-        always.into_iter().chain(asked).chain(rabbitmq).map(Port::number).collect()
+        let between = [&self.pgbouncer, &self.standby, &self.bao_proxy].into_iter().flatten();
+        always.into_iter().chain(asked).chain(rabbitmq).chain(between).map(Port::number).collect()
     }
 }
 

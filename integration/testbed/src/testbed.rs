@@ -10,6 +10,7 @@ use std::{
 use tokio::time::interval;
 
 use crate::{
+    bao_proxy::BaoProxy,
     command,
     config::Config,
     error::{Error, Result},
@@ -18,6 +19,7 @@ use crate::{
     launcher::{Launcher, Product},
     mariadb::MariaDb,
     openbao::{Broker, DB_ROLE, Database, KUBERNETES_MOUNT, OpenBao, ROLE},
+    pgbouncer::PgBouncer,
     pki::Authority,
     ports::Ports,
     postgres::Postgres,
@@ -26,6 +28,7 @@ use crate::{
     redis::Redis,
     service_account::ServiceAccount,
     site::{Ground, Site},
+    standby::Standby,
 };
 
 /// OpenBao, PostgreSQL, the other servers asked for and a service account, set up for each other.
@@ -35,6 +38,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Testbed {
     service_account: Arc<ServiceAccount>,
+    bao_proxy: Option<BaoProxy>,
+    pgbouncer: Option<PgBouncer>,
+    standby: Option<Standby>,
     openbao: OpenBao,
     postgres: Postgres,
     mariadb: Option<MariaDb>,
@@ -88,10 +94,30 @@ impl Testbed {
         let service_account = ServiceAccount::new(openbao.folder().join("serviceaccount"), signer)?;
         let service_account = Arc::new(service_account);
         site.backstage.spawn(rotate_like_the_kubelet(Arc::downgrade(&service_account)));
-        let database_url =
-            format!("postgres://{}:{}/{}", postgres.host(), postgres.port(), postgres.database());
+        // In front of servers that are set up already.
+        let (bao_proxy, pgbouncer, standby) = tokio::try_join!(
+            asked(config.bao_proxy.zip(ports.bao_proxy.clone()).map(|(settings, port)| {
+                BaoProxy::launch(&site, &openbao, &service_account, port, settings)
+            })),
+            asked(
+                config
+                    .pgbouncer
+                    .zip(ports.pgbouncer.clone())
+                    .map(|(mode, port)| { PgBouncer::launch(&site, &postgres, port, mode) })
+            ),
+            asked(
+                config
+                    .standby
+                    .zip(ports.standby.clone())
+                    .map(|(delay, port)| { Standby::launch(&site, &postgres, port, delay) })
+            ),
+        )?;
+        let database_url = postgres.url();
         Ok(Self {
             service_account,
+            bao_proxy,
+            pgbouncer,
+            standby,
             openbao,
             postgres,
             mariadb,
@@ -126,6 +152,21 @@ impl Testbed {
     /// The RabbitMQ server, if the configuration asked for it.
     pub fn rabbitmq(&self) -> Option<&RabbitMq> {
         self.rabbitmq.as_ref()
+    }
+
+    /// The PgBouncer in front of PostgreSQL, if the configuration asked for it.
+    pub fn pgbouncer(&self) -> Option<&PgBouncer> {
+        self.pgbouncer.as_ref()
+    }
+
+    /// PostgreSQL's standby, if the configuration asked for it.
+    pub fn standby(&self) -> Option<&Standby> {
+        self.standby.as_ref()
+    }
+
+    /// The proxy in front of OpenBao that is its own program, if the configuration asked for it.
+    pub fn bao_proxy(&self) -> Option<&BaoProxy> {
+        self.bao_proxy.as_ref()
     }
 
     /// The imitation of a cluster's API server, which OpenBao asks at a Kubernetes login.
@@ -216,6 +257,9 @@ impl Testbed {
         if let Some(rabbitmq) = &self.rabbitmq {
             variables.extend([("RABBITMQ_ROLE", rabbitmq.role().into()), ("RABBITMQ_URL", rabbitmq.url())]);
         }
+        variables.extend(self.pgbouncer.iter().map(|pgbouncer| ("PGBOUNCER_URL", pgbouncer.url())));
+        variables.extend(self.standby.iter().map(|standby| ("STANDBY_URL", standby.url())));
+        variables.extend(self.bao_proxy.iter().map(|proxy| ("BAO_PROXY_ADDR", proxy.address())));
         variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
@@ -223,6 +267,9 @@ impl Testbed {
 impl Drop for Testbed {
     fn drop(&mut self) {
         // All end at the same time; the fields' own drops wait.
+        self.bao_proxy.iter().for_each(BaoProxy::release);
+        self.pgbouncer.iter().for_each(PgBouncer::release);
+        self.standby.iter().for_each(|standby| standby.postgres().release());
         self.openbao.release();
         self.postgres.release();
         self.mariadb.iter().for_each(MariaDb::release);

@@ -20,7 +20,7 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(super) fn new(server: &'static str, address: String) -> Result<Self> {
+    pub(crate) fn new(server: &'static str, address: String) -> Result<Self> {
         let client = http::client(&address)?;
         Ok(Self { client, server, address, token: String::new() })
     }
@@ -34,7 +34,7 @@ impl Api {
     }
 
     /// The status that a path answers with; `None` without an answer.
-    pub(super) async fn status(&self, path: &str) -> Option<u16> {
+    pub(crate) async fn status(&self, path: &str) -> Option<u16> {
         let answer = self.client.get(format!("{}/v1/{path}", self.address)).send().await;
         answer.ok().map(|answer| answer.status().as_u16())
     }

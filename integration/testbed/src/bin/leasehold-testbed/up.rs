@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use leasehold_testbed::{Config, Image, Testbed};
+use leasehold_testbed::{Config, Image, PoolMode, Testbed};
 
 use crate::{Setup, interrupt::Interrupt, output};
 
@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// Starts RabbitMQ as well.
     #[arg(long)]
     rabbitmq: bool,
+    /// Starts PgBouncer as well, in front of PostgreSQL: `session` unless it is `transaction`.
+    #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true, default_missing_value = "session")]
+    pgbouncer: Option<PoolMode>,
 }
 
 /// Starts the servers, says how to use them, and keeps them until Ctrl-C.
@@ -29,8 +32,8 @@ pub(crate) async fn run(options: &Options, setup: Setup, interrupt: Interrupt) -
 }
 
 async fn keep(options: &Options, setup: Setup, interrupt: &Interrupt) -> Result<()> {
-    let &Options { mariadb, redis, rabbitmq } = options;
-    let config = Config { mariadb, redis, rabbitmq, ..setup.config() };
+    let &Options { mariadb, redis, rabbitmq, pgbouncer } = options;
+    let config = Config { mariadb, redis, rabbitmq, pgbouncer, ..setup.config() };
     let product = setup.product()?;
     let images = config.images(product);
     setup.build_missing(&images).await?;
@@ -50,11 +53,16 @@ async fn keep(options: &Options, setup: Setup, interrupt: &Interrupt) -> Result<
     output::line(&format!(
         "{servers} are up until Ctrl-C. In another terminal:\n\n  source {shown}\n\n{environment}"
     ));
-    output::line("Three things to try:");
+    output::line("To try:");
     output::line("  cargo run --package quickstart    # rows, read by a user that did not exist before");
     output::line("  cargo testbed demo --external --query 'SELECT count(*) FROM measurements'");
     let revoke = format!("{client} lease revoke -prefix database/creds/pipeline");
     output::line(&format!("  {revoke}    # and watch the demo"));
+    if pgbouncer.is_some() {
+        output::line(
+            "  DATABASE_URL=$PGBOUNCER_URL cargo run --package quickstart    # the same, through PgBouncer",
+        );
+    }
     interrupt.asked().await;
     // Another `up` may have written its own meanwhile.
     if std::fs::read_to_string(&file).is_ok_and(|now| now == environment) {
