@@ -53,6 +53,13 @@ async fn a_session_has_a_connection_to_itself_until_it_ends() {
     assert_ne!(value(&other, "SELECT pg_backend_pid()").await.unwrap(), pid);
     assert_eq!(pgbouncer.connections_of(name).await.unwrap(), 2);
     drop((one, other));
+    eventually("both connections are idle", || async {
+        let servers = pgbouncer.order("SHOW SERVERS").await.unwrap();
+        let states =
+            servers.iter().filter(|row| row[1].as_deref() == Some(name)).map(|row| row[3].as_deref());
+        states.eq([Some("idle"); 2])
+    })
+    .await;
     // They are kept for the next who comes.
     let next = connect_at(&pgbouncer.url(), &credentials).await.unwrap();
     assert_eq!(value(&next, "SELECT 1").await.unwrap(), "1");

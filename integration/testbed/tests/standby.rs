@@ -45,7 +45,8 @@ async fn users_come_and_go_there_later() {
     assert!(standby.follows().await.unwrap());
     let began = Instant::now();
     let credentials = fresh(&testbed).await;
-    let there = || connect_at(&format!("{}?connect_timeout=5", standby.url()), &credentials);
+    let url = standby.url();
+    let there = || connect_at(&url, &credentials);
     connect(&testbed, &credentials).await.unwrap();
     let refused = there().await.unwrap_err();
     assert_eq!(refused.code(), Some(&SqlState::INVALID_PASSWORD), "{refused:?}");
