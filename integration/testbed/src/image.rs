@@ -125,6 +125,7 @@ impl Image {
         match self {
             Self::MySql => Some("localhost/leasehold/mysql"),
             Self::Valkey => Some("localhost/leasehold/valkey"),
+            Self::PgBouncer => Some("localhost/leasehold/pgbouncer"),
             _ => self.local().and_then(|name| name.strip_suffix(":local")),
         }
     }

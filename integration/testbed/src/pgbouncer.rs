@@ -201,7 +201,8 @@ async fn container(site: &Site, pod: &Pod) -> Result<Server> {
         name: Image::PgBouncer.name(),
         image: pod.image(Image::PgBouncer).await?,
         command: vec!["pgbouncer".into(), format!("{SHOWN}/pgbouncer.ini")],
-        environment: Vec::new(),
+        // The public image's entrypoint writes a configuration of its own, which nobody reads, and demands this for it.
+        environment: vec![("DB_HOST", "127.0.0.1".into())],
         stop: STOP,
     })?;
     Ok(Server::new(Image::PgBouncer.name(), Arc::new(container), &site.backstage))

@@ -98,7 +98,7 @@ async fn start_beside() -> Option<Testbed> {
 /// With everything that stands between a service and its servers, or beside them. Of PgBouncer there may be no image.
 async fn start_between() -> Testbed {
     start_with(Config {
-        pgbouncer: in_a_process().then(PoolMode::default),
+        pgbouncer: has_pgbouncer().await.then(PoolMode::default),
         standby: Some(Duration::from_secs(1)),
         bao_proxy: Some(ProxySettings::default().cache().auto_auth()),
         ..lasting()
@@ -106,13 +106,14 @@ async fn start_between() -> Testbed {
     .await
 }
 
-fn in_a_process() -> bool {
+async fn has_pgbouncer() -> bool {
     Launcher::from_env().unwrap() == Launcher::Processes
+        || matches!(Image::PgBouncer.at_hand().await, Ok(Some(_)))
 }
 
 /// How many servers such a testbed has.
-fn between() -> usize {
-    if in_a_process() { 5 } else { 4 }
+async fn between() -> usize {
+    if has_pgbouncer().await { 5 } else { 4 }
 }
 
 async fn pause_all(testbed: &Testbed) {
@@ -177,7 +178,7 @@ async fn a_panic_leaves_nothing() {
         panic!("on purpose");
     });
     let traces = told.await.unwrap();
-    assert_eq!(traces.folders.len(), between());
+    assert_eq!(traces.folders.len(), between().await);
     assert!(task.await.unwrap_err().is_panic());
     assert_eq!(traces.left(), [""; 0]);
 }
@@ -308,7 +309,7 @@ async fn killed_by(signal: &str, state: &str) {
     let servers = match state.split(' ').next() {
         Some("every" | "beside") => 4,
         Some("broker") => 3,
-        Some("between") => between(),
+        Some("between") => between().await,
         _ => 2,
     };
     assert_eq!(traces.folders.len(), servers);
