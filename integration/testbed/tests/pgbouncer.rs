@@ -56,7 +56,7 @@ async fn a_session_has_a_connection_to_itself_until_it_ends() {
     eventually("both connections are idle", || async {
         let servers = pgbouncer.order("SHOW SERVERS").await.unwrap();
         let of_user = servers.iter().filter(|row| row[1].as_deref() == Some(name));
-        // The state is the fourth column up to release 1.23, and the fifth since then, after `replication`.
+        // The state is the fourth column of release 1.18, and the fifth of 1.26.
         let idle = of_user.filter(|row| row[3..5].contains(&Some("idle".to_owned())));
         idle.count() == 2
     })
