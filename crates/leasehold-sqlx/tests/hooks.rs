@@ -14,10 +14,10 @@ use std::{
     time::Duration,
 };
 
-use common::{Admin, HOUR, SECOND, Server, fill, nap, proxy::Proxy, user_of, user_of_next};
+use common::{Admin, HOUR, SECOND, Server, fill, nap, user_of, user_of_next};
 use leasehold_core::{ErrorKind, Event, EventKind};
 use leasehold_sqlx::Postgres;
-use leasehold_testbed::conformance::Keeper;
+use leasehold_testbed::{Link, conformance::Keeper};
 use sqlx::{
     PgPool,
     pool::PoolConnection,
@@ -103,13 +103,13 @@ async fn they_run_for_replacements_too() {
 async fn a_handshake_that_straddles_the_switch_gives_a_connection_of_the_new_user() {
     let server = Server::shared().await;
     let admin = server.admin().await;
-    let Late { old, new, proxy, mut keeper, pool, held } = Late::begin(server, &admin, 4).await;
+    let Late { old, new, link, mut keeper, pool, held } = Late::begin(server, &admin, 4).await;
     let late = tokio::spawn({
         let pool = pool.clone();
         async move { pool.acquire().await.unwrap() }
     });
     nap(300).await;
-    proxy.delay(Duration::ZERO);
+    link.delay_handshakes(Duration::ZERO);
     let second = keeper.publish(&new, "p", HOUR);
     keeper.adopted(second).await.unwrap();
     assert!(!late.is_finished());
@@ -125,18 +125,18 @@ async fn the_old_user_is_not_let_go_before_a_handshake_under_way_is_counted() {
     let server = Server::shared().await;
     let admin = server.admin().await;
     let (old, new) = (admin.role("early", "p").await, admin.role("early", "p").await);
-    let proxy = Proxy::start(server.port(), None).await;
+    let link = Link::to("127.0.0.1", server.port()).await.unwrap();
     let mut keeper = Keeper::with(&old, "p");
-    let options = server.options_at(proxy.port).ssl_mode(PgSslMode::Disable);
+    let options = server.options_at(link.port()).ssl_mode(PgSslMode::Disable);
     // Nothing else is open that the database could count.
     let pool = Postgres::new(options).canary_interval(None).connect_lazy(keeper.current()).unwrap();
-    proxy.delay(SECOND);
+    link.delay_handshakes(SECOND);
     let late = tokio::spawn({
         let pool = pool.clone();
         async move { pool.acquire().await.map(drop) }
     });
     nap(300).await;
-    proxy.delay(Duration::ZERO);
+    link.delay_handshakes(Duration::ZERO);
     let first = keeper.channel.current.get().unwrap().generation();
     keeper.publish(&new, "p", HOUR);
     assert_eq!(keeper.retired(first).await.unwrap(), Some(0));
@@ -288,7 +288,7 @@ async fn options_that_cannot_work_are_refused() {
 async fn many_handshakes_that_straddle_the_switch_are_no_burst() {
     let server = Server::shared().await;
     let admin = server.admin().await;
-    let Late { old, new, proxy, mut keeper, pool, held } = Late::begin(server, &admin, 12).await;
+    let Late { old, new, link, mut keeper, pool, held } = Late::begin(server, &admin, 12).await;
     let late: Vec<_> = std::iter::repeat_with(|| {
         let pool = pool.clone();
         tokio::spawn(async move { pool.acquire().await.unwrap() })
@@ -296,7 +296,7 @@ async fn many_handshakes_that_straddle_the_switch_are_no_burst() {
     .take(11)
     .collect();
     nap(300).await;
-    proxy.delay(Duration::ZERO);
+    link.delay_handshakes(Duration::ZERO);
     let second = keeper.publish(&new, "p", HOUR);
     keeper.adopted(second).await.unwrap();
     let (mut most, end) = (0, tokio::time::Instant::now() + 3 * SECOND);
@@ -313,11 +313,11 @@ async fn many_handshakes_that_straddle_the_switch_are_no_burst() {
     pool.close().await;
 }
 
-/// A pool with one connection, behind a proxy that from now on takes a second for a handshake.
+/// A pool with one connection, behind a link that from now on takes a second for a handshake.
 struct Late {
     old: String,
     new: String,
-    proxy: Proxy,
+    link: Link,
     keeper: Keeper,
     pool: PgPool,
     held: PoolConnection<sqlx::Postgres>,
@@ -326,13 +326,13 @@ struct Late {
 impl Late {
     async fn begin(server: &Server, admin: &Admin, max_connections: u32) -> Self {
         let (old, new) = (admin.role("late", "p").await, admin.role("late", "p").await);
-        let proxy = Proxy::start(server.port(), None).await;
+        let link = Link::to("127.0.0.1", server.port()).await.unwrap();
         let keeper = Keeper::with(&old, "p");
-        let options = server.options_at(proxy.port).ssl_mode(PgSslMode::Disable);
+        let options = server.options_at(link.port()).ssl_mode(PgSslMode::Disable);
         let pool = Postgres::new(options).max_connections(max_connections);
         let pool = pool.connect(keeper.current()).await.unwrap();
         let held = pool.acquire().await.unwrap();
-        proxy.delay(SECOND);
-        Self { old, new, proxy, keeper, pool, held }
+        link.delay_handshakes(SECOND);
+        Self { old, new, link, keeper, pool, held }
     }
 }

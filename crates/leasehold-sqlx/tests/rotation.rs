@@ -244,7 +244,7 @@ async fn behind_a_proxy_that_logs_in_by_itself_old_connections_go_by_their_age()
     let admin = server.admin().await;
     // The password is the one that everybody has: the proxy changes only the name, and the server asks for it.
     admin.run("CREATE ROLE proxy LOGIN PASSWORD 'p'").await;
-    let proxy = Proxy::start(server.port(), Some("proxy")).await;
+    let proxy = Proxy::start(server.port(), "proxy").await;
     let mut keeper = Keeper::new();
     let first = keeper.publish("a", "p", 5 * SECOND);
     let options = server.options_at(proxy.port).ssl_mode(PgSslMode::Disable);

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use crate::{
+    bao_proxy::ProxySettings,
     image::{Choice, Image},
     launcher::{Launcher, Product},
+    pgbouncer::PoolMode,
     version::Versions,
 };
 
@@ -43,6 +45,12 @@ pub struct Config {
     pub valkey: bool,
     /// Whether there is a RabbitMQ server, beside PostgreSQL.
     pub rabbitmq: bool,
+    /// Whether there is a PgBouncer in front of PostgreSQL, and when it gives a client's connection to another one.
+    pub pgbouncer: Option<PoolMode>,
+    /// Whether there is a standby of PostgreSQL, and how much later than the primary it does what was done there.
+    pub standby: Option<Duration>,
+    /// Whether there is a `bao proxy` in front of OpenBao, and what it does by itself.
+    pub bao_proxy: Option<ProxySettings>,
     /// Which version of each server there is. A server is started if it is asked for above, or always; this alone starts none.
     /// A version that is not named is left to the variables `LEASEHOLD_VERSION_POSTGRES` and so on ([`Versions::VARIABLES`]).
     pub versions: Versions,
@@ -94,6 +102,9 @@ impl Default for Config {
             redis: false,
             valkey: false,
             rabbitmq: false,
+            pgbouncer: None,
+            standby: None,
+            bao_proxy: None,
             versions: Versions::default(),
             launcher: None,
             product: None,
@@ -120,6 +131,7 @@ impl Config {
         servers.extend(self.redis.then_some(Image::Redis));
         servers.extend(self.valkey.then_some(Image::Valkey));
         servers.extend(self.rabbitmq.then_some(Image::RabbitMq));
+        servers.extend(self.pgbouncer.map(|_| Image::PgBouncer));
         servers
     }
 }

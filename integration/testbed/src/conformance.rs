@@ -7,7 +7,6 @@ mod alone;
 mod cases;
 mod database;
 mod keeper;
-mod proxy;
 mod service;
 mod stage;
 mod static_login;

@@ -28,13 +28,15 @@ pub enum Image {
     Valkey,
     /// RabbitMQ, with its management interface.
     RabbitMq,
+    /// PgBouncer.
+    PgBouncer,
     /// A Kubernetes cluster.
     K3s,
 }
 
 impl Image {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OpenBao,
         Self::Vault,
         Self::Postgres,
@@ -43,6 +45,7 @@ impl Image {
         Self::Redis,
         Self::Valkey,
         Self::RabbitMq,
+        Self::PgBouncer,
         Self::K3s,
     ];
 
@@ -57,6 +60,7 @@ impl Image {
             Self::Redis => "Redis",
             Self::Valkey => "Valkey",
             Self::RabbitMq => "RabbitMQ",
+            Self::PgBouncer => "PgBouncer",
             Self::K3s => "k3s",
         }
     }
@@ -72,6 +76,7 @@ impl Image {
             Self::Redis => "LEASEHOLD_IMAGE_REDIS",
             Self::Valkey => "LEASEHOLD_IMAGE_VALKEY",
             Self::RabbitMq => "LEASEHOLD_IMAGE_RABBITMQ",
+            Self::PgBouncer => "LEASEHOLD_IMAGE_PGBOUNCER",
             Self::K3s => "LEASEHOLD_IMAGE_K3S",
         }
     }
@@ -87,6 +92,8 @@ impl Image {
             Self::Redis => "redis:8",
             Self::Valkey => "valkey/valkey:9",
             Self::RabbitMq => "rabbitmq:4-management",
+            // PostgreSQL's makers and Docker's publish none.
+            Self::PgBouncer => "edoburu/pgbouncer:latest",
             Self::K3s => "rancher/k3s:v1.34.1-k3s1",
         }
     }
@@ -109,7 +116,7 @@ impl Image {
             Self::MariaDb => Some("localhost/leasehold/mariadb:local"),
             Self::Redis => Some("localhost/leasehold/redis:local"),
             Self::RabbitMq => Some("localhost/leasehold/rabbitmq:local"),
-            Self::MySql | Self::Valkey | Self::Vault | Self::K3s => None,
+            Self::MySql | Self::Valkey | Self::PgBouncer | Self::Vault | Self::K3s => None,
         }
     }
 
@@ -118,6 +125,7 @@ impl Image {
         match self {
             Self::MySql => Some("localhost/leasehold/mysql"),
             Self::Valkey => Some("localhost/leasehold/valkey"),
+            Self::PgBouncer => Some("localhost/leasehold/pgbouncer"),
             _ => self.local().and_then(|name| name.strip_suffix(":local")),
         }
     }

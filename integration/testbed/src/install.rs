@@ -125,6 +125,14 @@ pub(crate) const RABBITMQ: Package = Package {
     without: None,
 };
 
+pub(crate) const PGBOUNCER: Package = Package {
+    program: "PgBouncer",
+    packages: &["pgbouncer"],
+    searched: "on PATH, nor in /usr/sbin",
+    remedy: "install it with `apt-get install pgbouncer`, or let LEASEHOLD_PGBOUNCER name its program",
+    without: None,
+};
+
 impl Package {
     /// The server's name.
     pub(crate) fn name(&self) -> &'static str {

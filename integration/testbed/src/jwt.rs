@@ -8,16 +8,21 @@ use serde_json::{Value, json};
 
 use crate::{
     error::{Error, Result},
+    kubernetes::{API_AUDIENCE, Kind, Objects, uuid},
     pki::crypto,
 };
 
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
-/// A cluster's key for service-account tokens.
+/// By how much times may be off: by so much go-jose forgives, which an API server checks tokens with.
+const LEEWAY: Duration = Duration::from_secs(60);
+
+/// A cluster's key for service-account tokens, and what they can be bound to.
 pub(crate) struct Signer {
     key: EncodingKey,
     public: DecodingKey,
     public_pem: String,
+    objects: Objects,
 }
 
 /// What a service-account token says; the default is what the role accepts.
@@ -29,7 +34,7 @@ pub struct Claims {
     pub name: String,
     /// Whom the token is for.
     pub audience: String,
-    /// How long the token is valid; `None` makes one that expired a minute ago.
+    /// How long the token is valid; `None` makes one that expired two minutes ago, which nobody forgives.
     pub expires_in: Option<Duration>,
     /// When the token begins to be valid, from now.
     pub starts_in: Duration,
@@ -50,6 +55,28 @@ impl Default for Claims {
     }
 }
 
+impl Claims {
+    /// What the token says that OpenBao shows to the API server to be allowed to ask.
+    pub fn reviewer() -> Self {
+        Self {
+            namespace: "openbao".into(),
+            name: "token-reviewer".into(),
+            audience: API_AUDIENCE.into(),
+            ..Self::default()
+        }
+    }
+
+    /// The name of the one pod that runs as the account.
+    pub(crate) fn pod(&self) -> String {
+        format!("{}-5d9c7b8f6-x2x4q", self.name)
+    }
+
+    /// The account's name, as the API server calls whoever has such a token.
+    pub(crate) fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.name)
+    }
+}
+
 impl Signer {
     pub(crate) fn new() -> Result<Self> {
         let key = KeyPair::generate().map_err(crypto)?;
@@ -58,7 +85,13 @@ impl Signer {
             key: EncodingKey::from_ec_pem(key.serialize_pem().as_bytes()).map_err(failed)?,
             public: DecodingKey::from_ec_pem(key.public_key_pem().as_bytes()).map_err(failed)?,
             public_pem: key.public_key_pem(),
+            objects: Objects::default(),
         })
+    }
+
+    /// The accounts and pods there are.
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     pub(crate) fn public_pem(&self) -> &str {
@@ -66,16 +99,28 @@ impl Signer {
     }
 
     /// Makes a token like those that the kubelet puts into a pod.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Answer`] where the account or its pod was deleted, for an API server gives none then.
     pub(crate) fn sign(&self, claims: &Claims) -> Result<String> {
+        self.sign_at(claims, 0)
+    }
+
+    /// As [`Signer::sign`], as if it were so many seconds later, or earlier.
+    pub(crate) fn sign_at(&self, claims: &Claims, later: i64) -> Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = now.saturating_add_signed(later);
         let (issued, expires) = match claims.expires_in {
             Some(valid) => (now, now + valid.as_secs()),
-            None => (now - 3667, now - 60),
+            None => (now - 3727, now - 120),
         };
-        let Claims { namespace, name, audience, .. } = claims;
+        let (Claims { namespace, name, audience, .. }, pod) = (claims, claims.pod());
+        let account_uid = self.uid(Kind::Account, namespace, name)?;
+        let pod_uid = self.uid(Kind::Pod, namespace, &pod)?;
         let body = json!({
             "iss": ISSUER,
-            "sub": format!("system:serviceaccount:{namespace}:{name}"),
+            "sub": claims.user(),
             "aud": [audience],
             "iat": issued,
             "nbf": issued + claims.starts_in.as_secs(),
@@ -83,8 +128,8 @@ impl Signer {
             "jti": uuid(),
             "kubernetes.io": {
                 "namespace": namespace,
-                "pod": { "name": format!("{name}-5d9c7b8f6-x2x4q"), "uid": uuid() },
-                "serviceaccount": { "name": name, "uid": account_uid(namespace, name) },
+                "pod": { "name": pod, "uid": pod_uid },
+                "serviceaccount": { "name": name, "uid": account_uid },
             },
         });
         let header = Header { kid: Some("testbed".into()), ..Header::new(Algorithm::ES256) };
@@ -99,8 +144,17 @@ impl Signer {
         checks.validate_nbf = true;
         // The caller knows whom the token should be for.
         checks.validate_aud = false;
-        checks.leeway = 0;
+        checks.leeway = LEEWAY.as_secs();
         decode::<Value>(token, &self.public, &checks).map(|token| token.claims)
+    }
+
+    fn uid(&self, kind: Kind, namespace: &str, name: &str) -> Result<String> {
+        self.objects.uid(kind, namespace, name).ok_or_else(|| Error::Answer {
+            server: "the API server",
+            request: "TokenRequest".into(),
+            status: "404".into(),
+            body: format!("{} {name:?} not found", kind.plural()),
+        })
     }
 }
 
@@ -108,22 +162,4 @@ impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Signer").finish_non_exhaustive()
     }
-}
-
-/// The same account always has the same uid.
-fn account_uid(namespace: &str, name: &str) -> String {
-    let seed = format!("{namespace}/{name}")
-        .bytes()
-        .fold(17, |sum: u64, byte| sum.wrapping_mul(31) + u64::from(byte));
-    uuid_from(&mut fastrand::Rng::with_seed(seed))
-}
-
-fn uuid() -> String {
-    uuid_from(&mut fastrand::Rng::new())
-}
-
-fn uuid_from(random: &mut fastrand::Rng) -> String {
-    let (a, b) = (random.u64(..), random.u64(..));
-    let (variant, rest) = (0x8000 | (b >> 48 & 0x3fff), b & 0xffff_ffff_ffff);
-    format!("{:08x}-{:04x}-4{:03x}-{variant:04x}-{rest:012x}", a >> 32, a >> 16 & 0xffff, a & 0xfff)
 }

@@ -123,6 +123,25 @@ pub(crate) fn rabbitmq(report: Report) -> Result<PathBuf> {
     install::RABBITMQ.find(report, rabbitmq_here)
 }
 
+/// Finds `pgbouncer`, or installs it where we may. `LEASEHOLD_PGBOUNCER` comes first, such as one of another release.
+pub(crate) fn pgbouncer(report: Report) -> Result<PathBuf> {
+    match env::var_os("LEASEHOLD_PGBOUNCER").map(PathBuf::from) {
+        Some(path) if path.is_file() => Ok(path),
+        Some(path) => Err(Error::Missing {
+            program: "PgBouncer",
+            searched: format!("at {}, which LEASEHOLD_PGBOUNCER names", path.display()),
+            remedy: "point it at a `pgbouncer` binary, or unset it to have one installed".into(),
+        }),
+        None => install::PGBOUNCER.find(report, pgbouncer_here),
+    }
+}
+
+/// Where `pgbouncer` is, if it is here.
+pub(crate) fn pgbouncer_here() -> Option<PathBuf> {
+    let named = env::var_os("LEASEHOLD_PGBOUNCER").map(PathBuf::from);
+    named.or_else(|| program("pgbouncer")).filter(|path| path.is_file())
+}
+
 /// Where `mariadbd` is, if it is here.
 pub(crate) fn mariadb_here() -> Option<PathBuf> {
     program("mariadbd")

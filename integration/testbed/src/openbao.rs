@@ -146,6 +146,14 @@ impl OpenBao {
         })
     }
 
+    /// Its program, as it is called where the server runs.
+    pub(crate) fn program(&self) -> String {
+        match &self.command {
+            Command::Here(program) => program.clone(),
+            Command::Inside(_) => program(self.product).into(),
+        }
+    }
+
     /// Starts it again after [`OpenBao::kill`] or [`OpenBao::stop`], with the same port and storage, and unseals it.
     pub async fn start_again(&self) -> Result<()> {
         self.start_process().await?;

@@ -54,6 +54,9 @@ pub(crate) struct Ports {
     pub(crate) redis: Option<Port>,
     pub(crate) valkey: Option<Port>,
     pub(crate) rabbitmq: Option<RabbitMqPorts>,
+    pub(crate) pgbouncer: Option<Port>,
+    pub(crate) standby: Option<Port>,
+    pub(crate) bao_proxy: Option<Port>,
 }
 
 /// The ports of RabbitMQ.
@@ -75,16 +78,20 @@ impl Ports {
             redis: asked(config.redis)?,
             valkey: asked(config.valkey)?,
             rabbitmq: config.rabbitmq.then(RabbitMqPorts::reserve).transpose()?,
+            pgbouncer: asked(config.pgbouncer.is_some())?,
+            standby: asked(config.standby.is_some())?,
+            bao_proxy: asked(config.bao_proxy.is_some())?,
         })
     }
 
-    /// Those of a server.
+    /// Those of a server, and of what runs from the same image.
     pub(crate) fn of(&self, image: Image) -> Vec<u16> {
         let ports: Vec<&Port> = match image {
             Image::OpenBao | Image::Vault => {
-                std::iter::once(&self.openbao).chain(&self.openbao_tls).collect()
+                std::iter::once(&self.openbao).chain(&self.openbao_tls).chain(&self.bao_proxy).collect()
             }
-            Image::Postgres => vec![&self.postgres],
+            Image::Postgres => std::iter::once(&self.postgres).chain(&self.standby).collect(),
+            Image::PgBouncer => self.pgbouncer.iter().collect(),
             Image::MariaDb => self.mariadb.iter().collect(),
             Image::MySql => self.mysql.iter().collect(),
             Image::Redis => self.redis.iter().collect(),

@@ -1,7 +1,7 @@
 //! A PostgreSQL server.
 
 mod container;
-mod process;
+pub(crate) mod process;
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ impl Postgres {
     }
 
     /// Starts a server that has its data, or makes it at its start.
-    async fn start(site: &Site, server: Server, port: Port, superuser: Superuser) -> Result<Self> {
+    pub(crate) async fn start(site: &Site, server: Server, port: Port, superuser: Superuser) -> Result<Self> {
         let (admin_password, backstage) = (password().into(), site.backstage.clone());
         let postgres = Self { server, port, superuser, admin_password, backstage };
         postgres.start_again().await?;
@@ -83,6 +83,11 @@ impl Postgres {
     /// The name of the service's database.
     pub fn database(&self) -> &'static str {
         DATABASE
+    }
+
+    /// The service's database's address, without credentials.
+    pub fn url(&self) -> String {
+        format!("postgres://{}:{}/{DATABASE}", self.host(), self.port())
     }
 
     /// The superuser's way into the service's database, as a connection URL.
@@ -148,6 +153,19 @@ impl Postgres {
         self.admin_password.expose_secret()
     }
 
+    /// The superuser's password, where it is not a socket that it comes in through.
+    pub(crate) fn superuser_password(&self) -> Option<&str> {
+        match &self.superuser {
+            Superuser::Socket(_) => None,
+            Superuser::Password(password) => Some(password.expose_secret()),
+        }
+    }
+
+    /// An error with the end of its log.
+    pub(crate) async fn failed(&self, reason: &str) -> Error {
+        self.server.failed(reason).await
+    }
+
     async fn column(&self, sql: &str) -> Result<Vec<String>> {
         Ok(self.query(sql).await?.into_iter().flatten().flatten().collect())
     }
@@ -155,6 +173,11 @@ impl Postgres {
     async fn query_in(&self, database: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
         let (config, sql) = (self.superuser(database), sql.to_owned());
         self.backstage.run(async move { query(&config, &sql).await }).await
+    }
+
+    /// The way into the service's database as the superuser.
+    pub(crate) fn administrator(&self) -> tokio_postgres::Config {
+        self.superuser(DATABASE)
     }
 
     fn superuser(&self, database: &str) -> tokio_postgres::Config {
@@ -190,7 +213,8 @@ pub(crate) fn password() -> String {
     std::iter::repeat_with(fastrand::alphanumeric).take(24).collect()
 }
 
-async fn query(config: &tokio_postgres::Config, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+/// Opens a session, runs statements, and returns the rows as text.
+pub(crate) async fn query(config: &tokio_postgres::Config, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
     let unanswered = |reason: String| Error::Unanswered { request: format!("PostgreSQL: {sql}"), reason };
     let failed = |error: tokio_postgres::Error| match error.as_db_error() {
         Some(answer) => Error::Answer {

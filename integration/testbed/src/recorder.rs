@@ -1,24 +1,28 @@
 //! A proxy in front of OpenBao that counts requests and answers in its stead.
 
+mod fault;
+
 use std::{
-    future::pending,
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::{
     Request as HttpRequest, Response,
     body::{Bytes, Incoming},
-    header::{self, HeaderMap, HeaderName, HeaderValue},
+    header::{self, HeaderMap},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
+
+pub use fault::Fault;
+use fault::{garbled, invented, pass, truncated};
 
 use crate::{
     backstage::Backstage,
     error::{Error, Result},
-    serve::{Answer, Server},
+    serve::{Answer, Server, whole},
 };
 
 /// A plain HTTP proxy that remembers what was asked, and can be told to answer itself.
@@ -49,27 +53,6 @@ pub struct Request {
     pub faulty: bool,
 }
 
-/// What happens to a request instead of being forwarded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fault {
-    /// It is answered without asking the server.
-    Answer {
-        /// The status.
-        status: u16,
-        /// Headers, such as `Retry-After` or `Location`.
-        headers: Vec<(String, String)>,
-        /// The body.
-        body: String,
-    },
-    /// It is forwarded after a while.
-    Delay(Duration),
-    /// Its connection is closed without an answer, and the server never sees it.
-    Drop,
-    /// It is forwarded, and then its connection is closed without an answer.
-    Lose,
-}
-
 #[derive(Debug)]
 struct State {
     target: String,
@@ -83,23 +66,6 @@ struct Planned {
     prefix: String,
     fault: Fault,
     times: usize,
-}
-
-impl Fault {
-    /// An answer in the shape of OpenBao's errors.
-    pub fn error(status: u16, message: &str) -> Self {
-        let body = serde_json::json!({ "errors": [message] }).to_string();
-        Self::Answer { status, headers: vec![("Content-Type".into(), "application/json".into())], body }
-    }
-
-    /// Adds a `Retry-After` header to an answer.
-    #[must_use]
-    pub fn retry_after(mut self, seconds: u64) -> Self {
-        if let Self::Answer { headers, .. } = &mut self {
-            headers.push(("Retry-After".into(), seconds.to_string()));
-        }
-        self
-    }
 }
 
 impl Recorder {
@@ -123,7 +89,7 @@ impl Recorder {
             faults: Mutex::default(),
         });
         let shared = state.clone();
-        let server = Server::start(&backstage, Ipv4Addr::LOCALHOST.into(), None, move |request| {
+        let server = Server::start(&backstage, (Ipv4Addr::LOCALHOST, 0), None, move |request| {
             handle(shared.clone(), request)
         })?;
         Ok(Self { server, state, _backstage: backstage })
@@ -184,10 +150,17 @@ async fn handle(state: Arc<State>, request: HttpRequest<Incoming>) -> Answer {
             None
         }
         Some(Fault::Delay(delay)) => {
-            let _ = timeout(delay, pending::<()>()).await;
-            state.forward(request).await
+            pass(delay).await;
+            state.answer(request).await
         }
-        None => state.forward(request).await,
+        Some(Fault::Late(delay)) => {
+            let answer = state.answer(request).await;
+            pass(delay).await;
+            answer
+        }
+        Some(Fault::Truncate(length)) => state.forward(request).await.map(|answer| truncated(answer, length)),
+        Some(Fault::Garble) => state.forward(request).await.map(garbled),
+        None => state.answer(request).await,
     };
     let mut requests = lock(&state.requests);
     if let Some(entry) = requests.iter_mut().find(|other| **other == entry) {
@@ -209,8 +182,12 @@ impl State {
         Some(planned.fault.clone())
     }
 
+    async fn answer(&self, request: HttpRequest<Incoming>) -> Answer {
+        Some(self.forward(request).await?.map(whole))
+    }
+
     /// Passes a request on; a server that does not answer becomes a dropped connection.
-    async fn forward(&self, request: HttpRequest<Incoming>) -> Answer {
+    async fn forward(&self, request: HttpRequest<Incoming>) -> Option<Response<Bytes>> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.ok()?.to_bytes();
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -221,22 +198,11 @@ impl State {
             asked.inspect_err(|error| tracing::debug!(%error, "the recorder's server did not answer"));
         let answer = answer.ok()?;
         let (status, headers) = (answer.status(), end_to_end(answer.headers().clone()));
-        let mut response = Response::new(Full::from(answer.bytes().await.ok()?));
+        let mut response = Response::new(answer.bytes().await.ok()?);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Some(response)
     }
-}
-
-fn invented(status: u16, headers: &[(String, String)], body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status.try_into().unwrap_or_default();
-    for (name, value) in headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response
 }
 
 /// Drops the headers that concern one connection only.

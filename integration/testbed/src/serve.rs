@@ -1,15 +1,18 @@
 //! The small HTTP servers of the testbed: one handler, with or without TLS.
 
 use std::{
-    future::Future,
-    net::{IpAddr, SocketAddr},
+    future::{Future, pending},
+    io,
+    net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
-use http_body_util::Full;
+use futures_util::stream;
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Request, Response,
-    body::{Bytes, Incoming},
+    body::{Bytes, Frame, Incoming},
     server::conn::http1,
     service::service_fn,
 };
@@ -18,6 +21,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::{AbortHandle, JoinSet},
+    time::timeout,
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -35,7 +39,13 @@ use crate::{
 };
 
 /// What a handler returns: an answer, or `None` to drop the connection without one.
-pub(crate) type Answer = Option<Response<Full<Bytes>>>;
+pub(crate) type Answer = Option<Response<Body>>;
+
+/// What an answer says after its head.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// How long the first part of a body has to leave before its connection is closed.
+const FLUSHED: Duration = Duration::from_millis(50);
 
 /// A server that ends with its handle, its connections included.
 #[derive(Debug)]
@@ -45,10 +55,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens on a free port of one of this machine's addresses.
+    /// Listens on a port of one of this machine's addresses, on a free one for 0.
     pub(crate) fn start<H, F>(
         backstage: &Backstage,
-        address: IpAddr,
+        address: impl Into<SocketAddr>,
         tls: Option<TlsAcceptor>,
         handler: H,
     ) -> Result<Self>
@@ -57,7 +67,7 @@ impl Server {
         F: Future<Output = Answer> + Send + 'static,
     {
         let no_listener = "could not listen on a port of this machine";
-        let listener = std::net::TcpListener::bind((address, 0)).map_err(Error::system(no_listener))?;
+        let listener = std::net::TcpListener::bind(address.into()).map_err(Error::system(no_listener))?;
         listener.set_nonblocking(true).map_err(Error::system(no_listener))?;
         let address = listener.local_addr().map_err(Error::system(no_listener))?;
         let _runtime = backstage.handle().enter();
@@ -75,6 +85,26 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// A body that is said as a whole.
+pub(crate) fn whole(body: impl Into<Bytes>) -> Body {
+    Full::new(body.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that ends where its connection does. A head that tells its length tells that more was to come.
+pub(crate) fn broken_off(body: impl Into<Bytes>) -> Body {
+    let first = Ok(Frame::data(body.into()));
+    let parts = stream::unfold(Some(first), |part| async move {
+        match part {
+            Some(part) => Some((part, None)),
+            None => {
+                let _ = timeout(FLUSHED, pending::<()>()).await;
+                Some((Err(io::ErrorKind::ConnectionAborted.into()), None))
+            }
+        }
+    });
+    StreamBody::new(parts).boxed_unsync()
 }
 
 /// What a server needs to speak TLS as somebody.
@@ -130,7 +160,7 @@ where
 {
     let service = service_fn(move |request| {
         let answer = handler(request);
-        async move { answer.await.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionAborted)) }
+        async move { answer.await.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted)) }
     });
     // An error is a client that went away, or an answer that was to be dropped.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;

@@ -46,6 +46,7 @@ pub fn programs() -> Vec<Program> {
         packaged(&install::MARIADB, locate::mariadb_here()),
         packaged(&install::REDIS, locate::redis_here()),
         packaged(&install::RABBITMQ, locate::rabbitmq_here()),
+        packaged(&install::PGBOUNCER, locate::pgbouncer_here()),
     ]
 }
 

@@ -10,16 +10,18 @@ use std::{
 use tokio::time::interval;
 
 use crate::{
+    bao_proxy::BaoProxy,
     command,
     config::Config,
     error::{Error, Result},
     image::Image,
-    jwt::Signer,
+    jwt::{Claims, Signer},
     kubernetes::ApiServer,
     launcher::{Launcher, Product},
     mariadb::MariaDb,
     mysql::MySql,
     openbao::{Broker, DB_ROLE, Database, KUBERNETES_MOUNT, OpenBao, ROLE},
+    pgbouncer::PgBouncer,
     pki::Authority,
     pod::Pod,
     ports::Ports,
@@ -29,6 +31,7 @@ use crate::{
     redis::Redis,
     service_account::ServiceAccount,
     site::Site,
+    standby::Standby,
 };
 
 /// OpenBao, PostgreSQL, the other servers asked for and a service account, set up for each other.
@@ -38,6 +41,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Testbed {
     service_account: Arc<ServiceAccount>,
+    bao_proxy: Option<BaoProxy>,
+    pgbouncer: Option<PgBouncer>,
+    standby: Option<Standby>,
     openbao: OpenBao,
     postgres: Postgres,
     mariadb: Option<MariaDb>,
@@ -46,9 +52,7 @@ pub struct Testbed {
     valkey: Option<Redis>,
     rabbitmq: Option<RabbitMq>,
     database_url: String,
-    cluster: ApiServer,
-    /// The certificate of its authority, in PEM.
-    authority: String,
+    api_server: ApiServer,
     config: Config,
     // Last: what the containers share goes after them.
     site: Site,
@@ -81,10 +85,11 @@ impl Testbed {
     async fn start_on(site: Site, config: Config, product: Product, ports: Ports) -> Result<Self> {
         let authority = Authority::new()?;
         let signer = Arc::new(Signer::new()?);
-        let cluster = ApiServer::start(&site, &authority, &signer)?;
+        let api_server = ApiServer::start(&site, &authority, &signer)?;
         let beside = |image| site.beside(image);
         let [of_postgres, of_mariadb, of_mysql] = [Image::Postgres, Image::MariaDb, Image::MySql].map(beside);
         let [of_redis, of_valkey, of_rabbitmq] = [Image::Redis, Image::Valkey, Image::RabbitMq].map(beside);
+        let of_pgbouncer = beside(Image::PgBouncer);
         let (openbao, postgres, mariadb, mysql, redis, valkey, rabbitmq) = tokio::try_join!(
             OpenBao::launch(&site, &config, product, &authority, &ports),
             Postgres::launch(&of_postgres, ports.postgres.clone()),
@@ -99,14 +104,34 @@ impl Testbed {
         databases.extend(mysql.as_ref().map(Database::mysql));
         databases.extend(redis.iter().chain(&valkey).map(Database::redis));
         let broker = rabbitmq.as_ref().map(Broker::new);
-        openbao.configure(&config, databases, broker, &cluster, authority.pem()).await?;
+        openbao.configure(&config, databases, broker, &api_server).await?;
         let service_account = ServiceAccount::new(openbao.folder().join("serviceaccount"), signer)?;
         let service_account = Arc::new(service_account);
         site.backstage.spawn(rotate_like_the_kubelet(Arc::downgrade(&service_account)));
-        let database_url =
-            format!("postgres://{}:{}/{}", postgres.host(), postgres.port(), postgres.database());
+        // In front of servers that are set up already.
+        let (bao_proxy, pgbouncer, standby) = tokio::try_join!(
+            asked(config.bao_proxy.zip(ports.bao_proxy.clone()).map(|(settings, port)| {
+                BaoProxy::launch(&site, &openbao, &service_account, port, settings)
+            })),
+            asked(
+                config
+                    .pgbouncer
+                    .zip(ports.pgbouncer.clone())
+                    .map(|(mode, port)| { PgBouncer::launch(&of_pgbouncer, &postgres, port, mode) })
+            ),
+            asked(
+                config
+                    .standby
+                    .zip(ports.standby.clone())
+                    .map(|(delay, port)| { Standby::launch(&of_postgres, &postgres, port, delay) })
+            ),
+        )?;
+        let database_url = postgres.url();
         Ok(Self {
             service_account,
+            bao_proxy,
+            pgbouncer,
+            standby,
             openbao,
             postgres,
             mariadb,
@@ -115,8 +140,7 @@ impl Testbed {
             valkey,
             rabbitmq,
             database_url,
-            cluster,
-            authority: authority.pem().to_owned(),
+            api_server,
             config,
             site,
         })
@@ -157,6 +181,35 @@ impl Testbed {
         self.rabbitmq.as_ref()
     }
 
+    /// The PgBouncer in front of PostgreSQL, if the configuration asked for it.
+    pub fn pgbouncer(&self) -> Option<&PgBouncer> {
+        self.pgbouncer.as_ref()
+    }
+
+    /// PostgreSQL's standby, if the configuration asked for it.
+    pub fn standby(&self) -> Option<&Standby> {
+        self.standby.as_ref()
+    }
+
+    /// The proxy in front of OpenBao that is its own program, if the configuration asked for it.
+    pub fn bao_proxy(&self) -> Option<&BaoProxy> {
+        self.bao_proxy.as_ref()
+    }
+
+    /// The imitation of a cluster's API server, which OpenBao asks at a Kubernetes login.
+    pub fn api_server(&self) -> &ApiServer {
+        &self.api_server
+    }
+
+    /// Lets OpenBao ask the API server with another token, of which this is what it says, such as
+    /// [`Claims::reviewer`] that expires.
+    pub async fn review_as(&self, claims: &Claims) -> Result<()> {
+        let token = self.service_account.token(claims)?;
+        let settings = self.api_server.settings(Some(&token));
+        let path = format!("auth/{KUBERNETES_MOUNT}/config");
+        self.openbao.request("POST", &path, Some(settings)).await.map(drop)
+    }
+
     /// The service account that may log in.
     pub fn service_account(&self) -> &ServiceAccount {
         &self.service_account
@@ -192,10 +245,9 @@ impl Testbed {
         &self.site
     }
 
-    /// What a server of secrets is told beside its databases: what was asked for, who reviews tokens, and the certificate of
-    /// that one's authority.
-    pub(crate) fn told(&self) -> (&Config, &ApiServer, &str) {
-        (&self.config, &self.cluster, &self.authority)
+    /// What a server of secrets is told beside its databases: what was asked for, and who reviews tokens.
+    pub(crate) fn told(&self) -> (&Config, &ApiServer) {
+        (&self.config, &self.api_server)
     }
 
     /// Starts a proxy in front of OpenBao that counts requests and can answer in its stead.
@@ -250,6 +302,9 @@ impl Testbed {
         if let Some(rabbitmq) = &self.rabbitmq {
             variables.extend([("RABBITMQ_ROLE", rabbitmq.role().into()), ("RABBITMQ_URL", rabbitmq.url())]);
         }
+        variables.extend(self.pgbouncer.iter().map(|pgbouncer| ("PGBOUNCER_URL", pgbouncer.url())));
+        variables.extend(self.standby.iter().map(|standby| ("STANDBY_URL", standby.url())));
+        variables.extend(self.bao_proxy.iter().map(|proxy| ("BAO_PROXY_ADDR", proxy.address())));
         variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
@@ -257,6 +312,9 @@ impl Testbed {
 impl Drop for Testbed {
     fn drop(&mut self) {
         // All end at the same time; the fields' own drops wait.
+        self.bao_proxy.iter().for_each(BaoProxy::release);
+        self.pgbouncer.iter().for_each(PgBouncer::release);
+        self.standby.iter().for_each(|standby| standby.postgres().release());
         self.openbao.release();
         self.postgres.release();
         self.mariadb.iter().for_each(MariaDb::release);

@@ -112,7 +112,7 @@ impl Versions {
             Image::Redis => self.redis,
             Image::Valkey => self.valkey,
             Image::RabbitMq => self.rabbitmq,
-            Image::Vault | Image::K3s => None,
+            Image::Vault | Image::PgBouncer | Image::K3s => None,
         }
     }
 
@@ -146,7 +146,7 @@ impl Versions {
             Image::Redis => Some(&mut self.redis),
             Image::Valkey => Some(&mut self.valkey),
             Image::RabbitMq => Some(&mut self.rabbitmq),
-            Image::Vault | Image::K3s => None,
+            Image::Vault | Image::PgBouncer | Image::K3s => None,
         }
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use common::{
     containers_of, docker, eventually, labels_in, lasting, processes_in, start, start_all, start_with,
 };
-use leasehold_testbed::{Config, Image, Testbed};
+use leasehold_testbed::{Config, Image, Launcher, PoolMode, ProxySettings, Testbed};
 use tokio::time::{Instant, sleep_until};
 
 /// What a testbed has on this machine.
@@ -37,6 +37,9 @@ impl Traces {
         folders.extend(testbed.redis().map(|redis| redis.folder()));
         folders.extend(testbed.valkey().map(|valkey| valkey.folder()));
         folders.extend(testbed.rabbitmq().map(|rabbitmq| rabbitmq.folder()));
+        folders.extend(testbed.pgbouncer().map(|pgbouncer| pgbouncer.folder()));
+        folders.extend(testbed.standby().map(|standby| standby.postgres().folder()));
+        folders.extend(testbed.bao_proxy().map(|proxy| proxy.folder()));
         let folders = folders.into_iter().map(Path::to_owned).collect();
         let label = testbed.container_label();
         let volumes = label.as_deref().map(volumes_of).unwrap_or_default();
@@ -92,6 +95,27 @@ async fn start_beside() -> Option<Testbed> {
     Some(start_with(Config { mysql: true, valkey: true, ..lasting() }).await)
 }
 
+/// With everything that stands between a service and its servers, or beside them. Of PgBouncer there may be no image.
+async fn start_between() -> Testbed {
+    start_with(Config {
+        pgbouncer: has_pgbouncer().await.then(PoolMode::default),
+        standby: Some(Duration::from_secs(1)),
+        bao_proxy: Some(ProxySettings::default().cache().auto_auth()),
+        ..lasting()
+    })
+    .await
+}
+
+async fn has_pgbouncer() -> bool {
+    Launcher::from_env().unwrap() == Launcher::Processes
+        || matches!(Image::PgBouncer.at_hand().await, Ok(Some(_)))
+}
+
+/// How many servers such a testbed has.
+async fn between() -> usize {
+    if has_pgbouncer().await { 5 } else { 4 }
+}
+
 async fn pause_all(testbed: &Testbed) {
     testbed.openbao().pause().await.unwrap();
     testbed.postgres().pause().await.unwrap();
@@ -101,6 +125,13 @@ async fn pause_all(testbed: &Testbed) {
     }
     if let Some(rabbitmq) = testbed.rabbitmq() {
         rabbitmq.pause().await.unwrap();
+    }
+    if let Some(pgbouncer) = testbed.pgbouncer() {
+        pgbouncer.pause().await.unwrap();
+    }
+    if let (Some(standby), Some(proxy)) = (testbed.standby(), testbed.bao_proxy()) {
+        standby.postgres().pause().await.unwrap();
+        proxy.pause().await.unwrap();
     }
 }
 
@@ -142,11 +173,12 @@ async fn dropping_containers_beside_processes_leaves_nothing() {
 async fn a_panic_leaves_nothing() {
     let (tell, told) = tokio::sync::oneshot::channel();
     let task = tokio::spawn(async move {
-        let testbed = start().await;
+        let testbed = start_between().await;
         tell.send(Traces::of(&testbed)).unwrap();
         panic!("on purpose");
     });
     let traces = told.await.unwrap();
+    assert_eq!(traces.folders.len(), between().await);
     assert!(task.await.unwrap_err().is_panic());
     assert_eq!(traces.left(), [""; 0]);
 }
@@ -224,15 +256,35 @@ async fn sigterm_leaves_nothing() {
     killed_by("TERM", "running").await;
 }
 
+#[tokio::test]
+async fn sigterm_with_proxies_and_a_standby_leaves_nothing() {
+    killed_by("TERM", "between").await;
+}
+
+#[tokio::test]
+async fn sigkill_with_proxies_and_a_standby_paused_leaves_nothing() {
+    killed_by("KILL", "between paused").await;
+}
+
 /// What was asked for may come when nobody waits for it any more.
 #[tokio::test]
 async fn sigkill_in_the_middle_of_a_start_leaves_nothing() {
+    killed_at("running", &[0, 150, 300, 450, 600, 750, 900]).await;
+}
+
+#[tokio::test]
+async fn sigkill_in_the_middle_of_a_start_of_proxies_and_a_standby_leaves_nothing() {
+    killed_at("between", &[500, 700, 900, 1100, 1300, 1600]).await;
+}
+
+/// Kills a testbed that is being started after so many milliseconds.
+async fn killed_at(state: &str, moments: &[u64]) {
     let mut labels = Vec::new();
-    for moment in [0, 150, 300, 450, 600, 750, 900] {
+    for &moment in moments {
         let folder = tempfile::tempdir().unwrap();
         // Databases run as somebody else.
         set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        let mut helper = helper_command("running").env("TMPDIR", folder.path()).spawn().unwrap();
+        let mut helper = helper_command(state).env("TMPDIR", folder.path()).spawn().unwrap();
         sleep_until(Instant::now() + Duration::from_millis(moment)).await;
         labels.extend(labels_in(folder.path()));
         helper.kill().unwrap();
@@ -257,6 +309,7 @@ async fn killed_by(signal: &str, state: &str) {
     let servers = match state.split(' ').next() {
         Some("every" | "beside") => 4,
         Some("broker") => 3,
+        Some("between") => between().await,
         _ => 2,
     };
     assert_eq!(traces.folders.len(), servers);
@@ -309,6 +362,7 @@ async fn helper_that_waits_to_be_killed() {
         Some("every") => start_all().await,
         Some("broker") => start_broker().await,
         Some("beside") => start_beside().await.unwrap(),
+        Some("between") => start_between().await,
         _ => start().await,
     };
     let traces = Traces::of(&testbed);

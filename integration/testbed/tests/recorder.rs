@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{client, start};
 use leasehold_testbed::Fault;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 #[tokio::test]
@@ -68,4 +68,53 @@ async fn faults_take_the_servers_place() {
     assert_eq!(get().await.unwrap().status(), 503);
     recorder.heal();
     assert_eq!(get().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn an_answer_is_cut_short_or_garbled_on_its_way() {
+    let testbed = start().await;
+    let recorder = testbed.recorder().unwrap();
+    let url = format!("{}/v1/sys/health", recorder.address());
+    let whole = client().get(&url).send().await.unwrap().bytes().await.unwrap();
+
+    recorder.fault("/v1/sys/", Fault::Truncate(20), 1);
+    let mut answer = client().get(&url).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.content_length()), (200, Some(whole.len() as u64)));
+    let mut came = Vec::new();
+    let end = loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => came.extend_from_slice(&chunk),
+            end => break end,
+        }
+    };
+    assert!(end.is_err(), "nobody says that it is the end");
+    assert_eq!(came, whole[..20]);
+
+    recorder.fault("/v1/sys/", Fault::Garble, 1);
+    let answer = client().get(&url).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "application/json");
+    let noise = answer.bytes().await.unwrap();
+    assert_eq!(noise.len(), whole.len());
+    assert!(std::str::from_utf8(&noise).is_err() && serde_json::from_slice::<Value>(&noise).is_err());
+    assert_eq!(recorder.requests().iter().filter(|request| request.faulty).count(), 2);
+    assert_eq!(client().get(&url).send().await.unwrap().bytes().await.unwrap().len(), whole.len());
+}
+
+/// What an answer grants begins when the server gives it.
+#[tokio::test]
+async fn an_answer_can_be_slower_than_what_it_grants() {
+    let testbed = start().await;
+    let recorder = testbed.recorder().unwrap();
+    let url = |path: &str| format!("{}/v1/auth/token/{path}", recorder.address());
+    let create = || async {
+        let request = client().post(url("create")).header("X-Vault-Token", testbed.openbao().root_token());
+        let answer = request.json(&json!({ "ttl": "1s" })).send().await.unwrap();
+        let token = answer.json::<Value>().await.unwrap()["auth"]["client_token"].clone();
+        let lookup = client().get(url("lookup-self")).header("X-Vault-Token", token.as_str().unwrap());
+        lookup.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(create().await, 200);
+    recorder.fault("/v1/auth/token/create", Fault::Late(Duration::from_millis(1500)), 1);
+    assert_eq!(create().await, 403, "it was dead when it came");
 }

@@ -1,58 +1,36 @@
-//! A proxy between the pool and the server, which delays handshakes, or logs in as somebody else.
-
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+//! A proxy between the pool and the server, which logs in as somebody else.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
 
-use super::nap;
-
 pub(crate) struct Proxy {
     pub(crate) port: u16,
-    delay: Arc<AtomicU64>,
 }
 
 impl Proxy {
     /// `login` replaces the user's name in each handshake.
-    pub(crate) async fn start(server: u16, login: Option<&'static str>) -> Self {
+    pub(crate) async fn start(server: u16, login: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let delay = Arc::new(AtomicU64::new(0));
-        let shared = Arc::clone(&delay);
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(client, server, Arc::clone(&shared), login));
+                tokio::spawn(serve(client, server, login));
             }
         });
-        Self { port, delay }
-    }
-
-    /// How long the server's answers to a handshake are held back.
-    pub(crate) fn delay(&self, delay: Duration) {
-        self.delay.store(u64::try_from(delay.as_millis()).unwrap(), Ordering::Relaxed);
+        Self { port }
     }
 }
 
-async fn serve(mut client: TcpStream, server: u16, delay: Arc<AtomicU64>, login: Option<&str>) {
+async fn serve(mut client: TcpStream, server: u16, login: &str) {
     let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-    let Some(mut startup) = packet(&mut client).await else { return };
-    if let Some(login) = login {
-        startup = with_login(&startup, login);
-    }
+    let Some(startup) = packet(&mut client).await else { return };
+    let startup = with_login(&startup, login);
     let length = u32::try_from(startup.len() + 4).unwrap();
     server.write_all(&length.to_be_bytes()).await.unwrap();
     server.write_all(&startup).await.unwrap();
-    // The name is in the packet already, so what comes after is too late to change it.
-    nap(delay.load(Ordering::Relaxed)).await;
     let _ = copy_bidirectional(&mut client, &mut server).await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
@@ -15,7 +15,7 @@ use crate::{
     backstage::Backstage,
     error::{Error, Result, chain},
     recorder::end_to_end,
-    serve::{Answer, Server},
+    serve::{Answer, Body, Server, whole},
 };
 
 /// How a node is chosen for a request.
@@ -42,7 +42,7 @@ impl Front {
             .pool_max_idle_per_host(0)
             .build()
             .map_err(|error| Error::Unanswered { request: "a front".into(), reason: chain(&error) })?;
-        let server = Server::start(backstage, Ipv4Addr::LOCALHOST.into(), None, move |request| {
+        let server = Server::start(backstage, (Ipv4Addr::LOCALHOST, 0), None, move |request| {
             pass(roll.clone(), way, client.clone(), request)
         });
         server.map(Self)
@@ -85,12 +85,12 @@ async fn forward(
     node: &str,
     parts: &Parts,
     body: Bytes,
-) -> Result<Response<Full<Bytes>>, reqwest::Error> {
+) -> Result<Response<Body>, reqwest::Error> {
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let request = client.request(parts.method.clone(), format!("{node}{path}"));
     let answer = request.headers(end_to_end(parts.headers.clone())).body(body).send().await?;
     let (status, headers) = (answer.status(), end_to_end(answer.headers().clone()));
-    let mut response = Response::new(Full::from(answer.bytes().await?));
+    let mut response = Response::new(whole(answer.bytes().await?));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)

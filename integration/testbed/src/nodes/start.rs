@@ -67,10 +67,10 @@ impl Nodes {
         try_join_all(nodes.nodes.iter().map(Node::start_process)).await?;
         nodes.initialize().await?;
         nodes.settle().await?;
-        let (config, reviews, authority) = testbed.told();
+        let (config, reviews) = testbed.told();
         let databases = vec![Database::postgres_at(postgres, &at)];
         let leader = nodes.leader().await?.api();
-        configure((&nodes.backstage, leader), config, databases, None, reviews, authority).await?;
+        configure((&nodes.backstage, leader), config, databases, None, reviews).await?;
         nodes.took = began.elapsed();
         Ok(nodes)
     }

@@ -24,9 +24,8 @@ impl OpenBao {
         databases: Vec<Database>,
         broker: Option<Broker>,
         cluster: &ApiServer,
-        authority: &str,
     ) -> Result<()> {
-        configure((&self.backstage, &self.api), config, databases, broker, cluster, authority).await
+        configure((&self.backstage, &self.api), config, databases, broker, cluster).await
     }
 }
 
@@ -37,18 +36,11 @@ pub(crate) async fn configure(
     databases: Vec<Database>,
     broker: Option<Broker>,
     cluster: &ApiServer,
-    authority: &str,
 ) -> Result<()> {
     let paths = databases.iter().flat_map(Database::paths);
     let paths: Vec<String> = paths.chain(broker.as_ref().map(|broker| broker.path.clone())).collect();
     let policy = backstage.run(policy(api.clone(), paths, config.revoke_allowed));
-    let cluster = json!({
-        "kubernetes_host": cluster.address(),
-        "kubernetes_ca_cert": authority,
-        "token_reviewer_jwt": cluster.reviewer(),
-        "disable_local_ca_jwt": true,
-    });
-    let logins = backstage.run(logins(api.clone(), config.clone(), cluster));
+    let logins = backstage.run(logins(api.clone(), config.clone(), cluster.settings(None)));
     let databases = backstage.run(mount(api.clone(), config.clone(), databases));
     let broker = backstage.run(users_of(api.clone(), config.clone(), broker));
     tokio::try_join!(policy, logins, databases, broker).map(drop)

@@ -25,23 +25,28 @@ use crate::{
 const NAME: &str = "PostgreSQL";
 
 /// Counts the changes of what is in the template, so that an old one is not taken for a new one.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
-/// The superuser comes through the folder's socket and nowhere else.
-const ACCESS: &str = "local all postgres trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+/// The superuser comes through the folder's socket and nowhere else, and so does a standby.
+const ACCESS: &str = "local all,replication postgres trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
 
 /// A server that is not started yet, whose folder has a copy of the template's data.
 pub(super) async fn server(site: &Site, port: &Port) -> Result<(Server, Superuser)> {
     let report = site.report;
     let programs = site.backstage.block(move || locate::postgres(report)).await?;
     let template = prepare(site, &programs).await?;
-    let supervisor = template.server(&site.backstage, plan(&programs)?).await?;
-    configured(site, supervisor, port)
+    let supervisor = template.server(&site.backstage, plan(NAME, &programs)?).await?;
+    configured(NAME, site, supervisor, port)
 }
 
 /// Tells a server whose folder has its data the port, and where its socket is.
-fn configured(site: &Site, supervisor: Supervisor, port: &Port) -> Result<(Server, Superuser)> {
-    let server = Server::new(NAME, Arc::new(supervisor), &site.backstage);
+pub(crate) fn configured(
+    name: &'static str,
+    site: &Site,
+    supervisor: Supervisor,
+    port: &Port,
+) -> Result<(Server, Superuser)> {
+    let server = Server::new(name, Arc::new(supervisor), &site.backstage);
     let folder = server.folder().to_owned();
     let settings = folder.join("data/postgresql.conf");
     let line = format!("port = {}\nunix_socket_directories = '{}'\n", port.number(), folder.display());
@@ -51,9 +56,9 @@ fn configured(site: &Site, supervisor: Supervisor, port: &Port) -> Result<(Serve
 }
 
 /// A server that does as it is told by its `postgresql.conf`.
-fn plan(programs: &locate::Postgres) -> Result<Plan> {
+pub(crate) fn plan(name: &'static str, programs: &locate::Postgres) -> Result<Plan> {
     Ok(Plan {
-        name: NAME,
+        name,
         command: vec![programs.bin.join("postgres").into(), "-D".into(), "data".into()],
         user: locate::unprivileged()?,
         stop: "INT",
@@ -70,12 +75,12 @@ async fn prepare(site: &Site, programs: &locate::Postgres) -> Result<Template> {
 async fn make(site: &Site, programs: &locate::Postgres) -> Result<Server> {
     let (threads, programs) = (site.backstage.clone(), programs.clone());
     let supervisor = site.backstage.block(move || {
-        let supervisor = Supervisor::new(&plan(&programs)?, &threads)?;
+        let supervisor = Supervisor::new(&plan(NAME, &programs)?, &threads)?;
         initdb(&programs.bin, &supervisor.folder().join("data"))?;
         Ok(supervisor)
     });
     let port = Port::reserve()?;
-    let (server, superuser) = configured(site, supervisor.await?, &port)?;
+    let (server, superuser) = configured(NAME, site, supervisor.await?, &port)?;
     let postgres = Postgres::start(site, server, port, superuser).await?;
     fill(&postgres).await?;
     postgres.stop().await?;

@@ -6,7 +6,7 @@ use std::{future::Future, path::Path, process::Command, time::Duration};
 use leasehold_testbed::{Claims, Config, Testbed};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, sleep_until};
 use tokio_postgres::NoTls;
 
 pub(crate) async fn start() -> Testbed {
@@ -32,6 +32,24 @@ pub(crate) fn lasting() -> Config {
         token_max_ttl: minute,
         ..Config::default()
     }
+}
+
+/// The one value that a query returns, as text.
+pub(crate) async fn value(
+    client: &tokio_postgres::Client,
+    sql: &str,
+) -> Result<String, tokio_postgres::Error> {
+    let messages = client.simple_query(sql).await?;
+    let row = messages.into_iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    Ok(row.unwrap())
+}
+
+/// Lets time pass where there is no condition to wait for.
+pub(crate) async fn let_pass(time: Duration) {
+    sleep_until(Instant::now() + time).await;
 }
 
 /// Waits for a condition of the servers.
@@ -115,7 +133,15 @@ pub(crate) async fn connect(
     testbed: &Testbed,
     credentials: &Value,
 ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
-    let mut config: tokio_postgres::Config = testbed.database_url().parse().unwrap();
+    connect_at(testbed.database_url(), credentials).await
+}
+
+/// Opens a session at another address than PostgreSQL's own.
+pub(crate) async fn connect_at(
+    url: &str,
+    credentials: &Value,
+) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let mut config: tokio_postgres::Config = url.parse().unwrap();
     config.user(credentials["data"]["username"].as_str().unwrap());
     config.password(credentials["data"]["password"].as_str().unwrap());
     let (client, connection) = config.connect(NoTls).await?;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use leasehold_testbed::{Choice, Config, Nodes, Testbed, Version, Versions};
+use leasehold_testbed::{Choice, Config, Nodes, PoolMode, Testbed, Version, Versions};
 
 use crate::{Setup, interrupt::Interrupt, output};
 
@@ -27,6 +27,9 @@ pub(crate) struct Options {
     /// Starts RabbitMQ as well, of a version if one is named, such as `4.3`.
     #[arg(long, value_name = "VERSION")]
     rabbitmq: Option<Option<Version>>,
+    /// Starts PgBouncer as well, in front of PostgreSQL: `session` unless it is `transaction`.
+    #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true, default_missing_value = "session")]
+    pgbouncer: Option<PoolMode>,
     /// Starts so many nodes of OpenBao as well, three to seven, of which one leads: they are what is to be sourced then.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(3..=7))]
     nodes: Option<u8>,
@@ -34,7 +37,7 @@ pub(crate) struct Options {
 
 impl Options {
     fn config(&self, setup: Setup) -> Config {
-        let &Self { mariadb, mysql, redis, valkey, rabbitmq, nodes: _ } = self;
+        let &Self { mariadb, mysql, redis, valkey, rabbitmq, pgbouncer, nodes: _ } = self;
         let config = setup.config();
         let versions = Versions {
             mariadb: mariadb.flatten(),
@@ -50,6 +53,7 @@ impl Options {
             redis: redis.is_some(),
             valkey: valkey.is_some(),
             rabbitmq: rabbitmq.is_some(),
+            pgbouncer,
             versions,
             ..config
         }
@@ -124,6 +128,10 @@ async fn start(config: Config, nodes: Option<u8>) -> Result<(Testbed, Option<Nod
 /// How to come into the servers that have no example of their own. The user and the password are what the first line reads.
 fn more_to_try(testbed: &Testbed, client: &str) -> Vec<String> {
     let mut lines = Vec::new();
+    if testbed.pgbouncer().is_some() {
+        let quickstart = "cargo run --package quickstart    # the same, through PgBouncer";
+        lines.push(format!("  DATABASE_URL=$PGBOUNCER_URL {quickstart}"));
+    }
     if let Some(mysql) = testbed.mysql() {
         let (port, database) = (mysql.port(), mysql.database());
         lines.push("In MySQL:".into());

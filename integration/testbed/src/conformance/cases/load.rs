@@ -14,10 +14,12 @@ use tokio::{
 };
 
 use super::{SIZE, Watcher, answer, promise};
-use crate::conformance::{
-    Abilities, Adapter, Failure, Pool,
-    proxy::Proxy,
-    stage::{HOUR, PATIENCE, Stage, fill, let_pass, until},
+use crate::{
+    conformance::{
+        Abilities, Adapter, Failure, Pool, Target,
+        stage::{HOUR, PATIENCE, Stage, fill, let_pass, until},
+    },
+    link::Link,
 };
 
 /// Three rotations under load: no query fails, the server never sees more sessions than the pool's maximum and what the
@@ -84,17 +86,17 @@ pub async fn hand_over(adapter: &dyn Adapter) -> Result<(), Failure> {
 pub async fn handshakes_on_nobodys_path(adapter: &dyn Adapter) -> Result<(), Failure> {
     let mut stage = Stage::set(adapter).await?;
     let (old, new) = (stage.user("old", "p").await?, stage.user("new", "p").await?);
-    let proxy = Proxy::to(&stage.database().target()?).await?;
+    let (link, target) = link(&stage).await?;
     let first = stage.publish(&old, "p", HOUR);
-    let pool = stage.build_at(adapter, proxy.target(), 3).await?;
+    let pool = stage.build_at(adapter, &target, 3).await?;
     fill(&pool, 3).await?;
-    proxy.delay(HANDSHAKE);
+    link.delay_handshakes(HANDSHAKE);
     let load = stage.load(&pool, 50);
     stage.publish(&new, "p", HOUR);
     stage.retired(first).await?;
     let measured = load.stop().await;
     promise!(measured.failed == 0, "{} failed: {:?}", measured.failed, measured.failures);
-    promise!(proxy.delayed() > 0, "no handshake was delayed");
+    promise!(link.delayed_handshakes() > 0, "no handshake was delayed");
     promise!(measured.max < HANDSHAKE, "a caller waited for {:?}", measured.max);
     let who = answer(&*pool, stage.who()).await?;
     promise!(who == new, "{who} answers");
@@ -200,22 +202,22 @@ pub async fn straddling_handshake(adapter: &dyn Adapter) -> Result<(), Failure> 
     }
     let mut stage = Stage::set(adapter).await?;
     let (old, new) = (stage.user("old", "p").await?, stage.user("new", "p").await?);
-    let proxy = Proxy::to(&stage.database().target()?).await?;
+    let (link, target) = link(&stage).await?;
     let first = stage.publish(&old, "p", HOUR);
-    let pool = stage.build_at(adapter, proxy.target(), 4).await?;
+    let pool = stage.build_at(adapter, &target, 4).await?;
     let held = pool.acquire().await.map_err(Failure)?;
-    proxy.hold();
+    link.hold_handshakes();
     let late = tokio::spawn({
         let (pool, who) = (Arc::clone(&pool), stage.who());
         async move { pool.acquire().await?.query(who).await }
     });
     let_pass(Duration::from_millis(300)).await;
     promise!(!late.is_finished(), "nothing was held back");
-    proxy.hold_no_more();
+    link.hold_no_more();
     let second = stage.publish(&new, "p", HOUR);
     stage.adopted(second).await?;
     promise!(!late.is_finished(), "it was let go before the switch");
-    proxy.release();
+    link.release();
     let who = late.await.map_err(|error| Failure(error.to_string()))?.map_err(Failure)?;
     promise!(who == old || who == new, "{who} answers");
     drop(held);
@@ -231,6 +233,14 @@ pub async fn straddling_handshake(adapter: &dyn Adapter) -> Result<(), Failure> 
     drop(held);
     pool.close().await;
     Ok(())
+}
+
+/// A way to the server on which handshakes can be held back, and where it begins.
+async fn link(stage: &Stage) -> Result<(Link, Target), Failure> {
+    let server = stage.database().target()?;
+    let link = Link::to(&server.host, server.port).await?;
+    let target = Target { host: link.host().to_owned(), port: link.port(), database: server.database };
+    Ok((link, target))
 }
 
 const HANDSHAKE: Duration = Duration::from_millis(700);

@@ -15,6 +15,7 @@ pub(crate) enum Server {
     Redis,
     Valkey,
     Rabbitmq,
+    Pgbouncer,
 }
 
 /// A file's name and its content.
@@ -29,7 +30,7 @@ macro_rules! files {
 pub(crate) use files;
 
 impl Server {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Openbao,
         Self::Postgres,
         Self::Mariadb,
@@ -37,6 +38,7 @@ impl Server {
         Self::Redis,
         Self::Valkey,
         Self::Rabbitmq,
+        Self::Pgbouncer,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -48,6 +50,7 @@ impl Server {
             Self::Redis => "redis",
             Self::Valkey => "valkey",
             Self::Rabbitmq => "rabbitmq",
+            Self::Pgbouncer => "pgbouncer",
         }
     }
 
@@ -65,6 +68,7 @@ impl Server {
             Self::Redis => Image::Redis,
             Self::Valkey => Image::Valkey,
             Self::Rabbitmq => Image::RabbitMq,
+            Self::Pgbouncer => Image::PgBouncer,
         }
     }
 
@@ -89,6 +93,7 @@ impl Server {
             Self::Redis => &["redis-server"],
             Self::Valkey => &["valkey-server"],
             Self::Rabbitmq => &["rabbitmq-server"],
+            Self::Pgbouncer => &["pgbouncer"],
         }
     }
 
@@ -101,6 +106,7 @@ impl Server {
             Self::Valkey => files!("valkey": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
             Self::Redis => files!("redis": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
             Self::Rabbitmq => files!("rabbitmq": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
+            Self::Pgbouncer => files!("pgbouncer": "Dockerfile", "prepare.sh", "docker-entrypoint.sh"),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) enum Suite {
     Sid,
 }
 
-use Server::{Mariadb, Mysql, Postgres, Rabbitmq, Redis, Valkey};
+use Server::{Mariadb, Mysql, Pgbouncer, Postgres, Rabbitmq, Redis, Valkey};
 use Suite::{Bookworm, Sid, Trixie};
 
 /// What each suite had when this was written: which one to look in for a version. An image's label says what it has.
@@ -44,6 +44,7 @@ const KNOWN: &[(Suite, Server, &str)] = &[
     (Sid, Redis, "8.0"),
     (Sid, Valkey, "9.1"),
     (Sid, Rabbitmq, "4.3"),
+    (Sid, Pgbouncer, "1.26"),
 ];
 
 impl Suite {
@@ -164,6 +165,7 @@ mod tests {
         assert_eq!(suite(Mariadb, "11"), Some(Trixie));
         assert_eq!(suite(Valkey, "9"), Some(Sid));
         assert_eq!(Suite::with(Mysql, None), Some(Sid));
+        assert_eq!(Suite::with(Pgbouncer, None), Some(Sid));
         assert_eq!(Suite::with(Redis, None), Some(Bookworm));
         assert_eq!(Suite::with(Server::Openbao, None), None);
     }
