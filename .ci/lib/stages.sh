@@ -91,7 +91,7 @@ where_is() { command -v "$1" || echo "$TOOLS/bin/$1"; }
 
 # Minutes: nodes of OpenBao that go and come back, of which one case stays here; and servers beside those of Debian 12, which
 # are a stage of their own. `bash .ci/run full` runs them.
-NODES='binary(nodes) - test(=three_nodes_start_in_under_twenty_seconds_and_serve_credentials) + binary(nodes_lifetime)'
+NODES='binary(nodes) - test(=three_nodes_start_and_serve_credentials) + binary(nodes_lifetime)'
 IN_FULL="$NODES + package(leasehold-testbed) & (binary(newer) + binary(mysql))"
 
 # The README's own command; the doc tests are a stage of their own, so that each has its time.
