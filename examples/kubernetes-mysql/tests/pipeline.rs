@@ -285,12 +285,8 @@ async fn vault_setup(testbed: &Testbed, variables: &[(&str, &str)]) {
     // The testbed has told OpenBao where its cluster is; the script is told the same, and shows a reviewer's token.
     let cluster = bao.request("GET", "auth/kubernetes/config", None).await.unwrap();
     let known = |what: &str| cluster["data"][what].as_str().unwrap().to_owned();
-    let reviewer = account.token(&Claims {
-        namespace: "vault".to_owned(),
-        name: "vault".to_owned(),
-        audience: account.issuer().to_owned(),
-        ..Claims::default()
-    });
+    // The account that the testbed's cluster lets review tokens.
+    let reviewer = account.token(&Claims::reviewer());
     // Nothing of the testbed's own may do the script's work.
     bao.request("DELETE", "auth/kubernetes/role/pipeline", None).await.unwrap();
     let nowhere = json!({ "kubernetes_host": "https://nowhere.invalid", "kubernetes_ca_cert": known("kubernetes_ca_cert") });
