@@ -120,8 +120,8 @@ sameness() {
   [ "$first" = "$second" ] || { echo "two runs of the same worlds differ"; printf '%s\n' "$first" "$second"; exit 1; }
 }
 
-# Each small change to the keeper's machine and to `classify` that compiles: a case must fail. CONTRIBUTING lists those that no
-# case can find.
+# Each small change to the keeper's machine and to `classify` that compiles: a case must fail, or the part fails and names the
+# change that no case finds.
 mutants_of_schedule() { mutants schedule machine/schedule budget rejections; }
 mutants_of_answers() { mutants answers machine/answers machine/starting machine/event; }
 mutants_of_holding() { mutants holding machine machine/holding machine/news; }
