@@ -147,12 +147,8 @@ impl Access {
 
     /// Ends a lease that cannot be used, and that nobody else will ever know of. The error then tells if it is left behind.
     pub(crate) async fn given_back(&self, token: &Token, lease: &Lease, error: Error) -> Error {
-        if lease.id().is_empty() {
-            // Nothing can end it.
-            return error.unanswered();
-        }
-        if token.is_used_up() {
-            // Its last use would end what others hold. The lease ends with the token.
+        // Without an id nothing can end it; and the last use of the token would end what others hold, and this with the token.
+        if lease.id().is_empty() || token.is_used_up() {
             return error.unanswered();
         }
         match self.vault.revoke_lease(token, lease.id()).await {
