@@ -95,11 +95,11 @@ impl Connect for Driver {
 
 /// The time that the database takes.
 async fn slowly(truth: &Arc<Truth>) {
-    let slow = truth.now().weather.iter().find_map(|what| match what {
+    let slow = truth.now().delay(|what| match what {
         What::HandshakesSlow { millis } => Some(*millis),
         _ => None,
     });
-    truth.time.pass(Duration::from_millis(slow.unwrap_or(3))).await;
+    truth.time.pass(slow.unwrap_or(Duration::from_millis(3))).await;
 }
 
 pub(crate) fn error(refusal: Refusal) -> Error {

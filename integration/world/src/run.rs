@@ -195,6 +195,12 @@ fn bound(plan: &Plan) -> Duration {
     slowest(plan) * 2 + Duration::from_secs(longest).min(LONGEST_LIFE)
 }
 
+/// The longest wait after a request that may have been carried out: it grows with the life of what is left behind.
+fn slowest(plan: &Plan) -> Duration {
+    let longest = Duration::from_secs(plan.settings.longest_life_s().max(plan.settings.login.ttl_s));
+    (longest / 500).clamp(LONGEST_BACK_OFF, LONGEST_WITH_ORPHANS)
+}
+
 /// One fault, from its beginning to its end.
 async fn happen(place: Place, running: Running, fault: Fault) {
     let Place { truth, oracle, .. } = &place;
@@ -411,12 +417,6 @@ fn look(place: &Place, index: usize, current: &Current<Credentials>) {
 
 /// The longest that a keeper waits before it asks again, and the revocations that were put off.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(600);
-/// The longest wait after a request that may have been carried out: it grows with the life of what is left behind.
-fn slowest(plan: &Plan) -> Duration {
-    let longest = Duration::from_secs(plan.settings.longest_life_s().max(plan.settings.login.ttl_s));
-    (longest / 500).clamp(LONGEST_BACK_OFF, LONGEST_WITH_ORPHANS)
-}
-
 /// A lease that ends later than this is looked at by its renewal long before.
 const LONGEST_LIFE: Duration = Duration::from_secs(7_200);
 /// The longest pause that a keeper makes because a server asks for one.

@@ -60,12 +60,12 @@ impl Server {
     }
 
     async fn dawdle(&self) {
-        let slow = self.truth.now().weather.iter().find_map(|what| match what {
+        let slow = self.truth.now().delay(|what| match what {
             What::Slow { millis } => Some(*millis),
             _ => None,
         });
-        if let Some(millis) = slow {
-            let millis = (millis as f64 * self.draw()) as u64;
+        if let Some(longest) = slow {
+            let millis = (longest.as_millis() as f64 * self.draw()) as u64;
             self.truth.time.pass(Duration::from_millis(millis)).await;
         }
     }
@@ -101,8 +101,8 @@ impl Server {
 
     /// How far the node is behind that answers a read.
     fn behind(&self) -> Duration {
-        let lag = self.truth.now().weather.iter().find_map(|what| match what {
-            What::StandbyLags { millis } => Some(Duration::from_millis(*millis)),
+        let lag = self.truth.now().delay(|what| match what {
+            What::StandbyLags { millis } => Some(*millis),
             _ => None,
         });
         lag.filter(|_| self.draw() < 0.5).unwrap_or_default()

@@ -150,6 +150,11 @@ impl State {
         self.weather.iter().any(what)
     }
 
+    /// The delay of the fault that is under way, if there is one that `millis` reads.
+    pub(crate) fn delay(&self, millis: impl Fn(&What) -> Option<u64>) -> Option<Duration> {
+        self.weather.iter().find_map(millis).map(Duration::from_millis)
+    }
+
     /// Ends what has come to its end, at the moment of that.
     fn settle(&mut self) {
         if self.now < self.next_end {

@@ -45,8 +45,8 @@ impl State {
         if open >= self.places || self.is(|what| matches!(what, What::DatabaseFull)) {
             return Err(Refusal::Full);
         }
-        let lag = self.weather.iter().find_map(|what| match what {
-            What::ReplicaLags { millis } => Some(Duration::from_millis(*millis)),
+        let lag = self.delay(|what| match what {
+            What::ReplicaLags { millis } => Some(*millis),
             _ => None,
         });
         let arrived = |user: &User| lag.is_none_or(|lag| user.lived_from + lag <= now);
